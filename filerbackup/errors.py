@@ -1,0 +1,85 @@
+"""The error tree: every failure is classified once, by type.
+
+    FilerBackupError
+    ├── UsageError              exit 2: a flag, a file or a key is wrong
+    ├── SourceUnreachable       exit 3 at the start, else retried for ever
+    ├── SourceRefused           the filer or a volume server says no (401, 403): retried for ever, shown
+    ├── ChunkGone               404, or no volume holds it: ask the live filer what became of the file
+    ├── Unreadable              wrong length, wrong hash, undecodable: a few tries, then a dead letter
+    ├── StateError              what is kept on the filer could not be read or written: retried
+    ├── LeaseLost               another process may write: stop writing, stand by
+    └── SinkError
+        ├── SinkUnavailable     down, timing out, 5xx, disk full: retried for ever
+        │   └── SinkThrottled   503 SlowDown, 429: the same, and fewer at once
+        ├── SinkRefused         credentials, bucket gone: retried for ever, shown as an error
+        └── ObjectRejected      this one object can never be written: a dead letter
+
+What to do about each stands in `filerbackup.retry`; the exit code of a command in `exit_code`.
+A `hint` says what a person can do; neither it nor the message ever holds a secret.
+"""
+
+from __future__ import annotations
+
+
+class FilerBackupError(Exception):
+    """Base of everything that filerbackup raises on purpose."""
+
+    exit_code: int = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(FilerBackupError):
+    """A flag, a configuration file or a key in it is wrong; nothing was started."""
+
+    exit_code = 2
+
+
+class SourceUnreachable(FilerBackupError):
+    """No filer, or no volume server that should have a chunk, answered in time."""
+
+    exit_code = 3
+
+
+class SourceRefused(FilerBackupError):
+    """The source answered that we may not (401, 403, TLS): a person has to change something."""
+
+
+class ChunkGone(FilerBackupError):
+    """A chunk does not exist any more (404), or no volume server has its volume."""
+
+
+class Unreadable(FilerBackupError):
+    """The bytes of a file cannot be had as the filer describes them."""
+
+
+class StateError(FilerBackupError):
+    """What filerbackup keeps on the filer could not be read or written."""
+
+    exit_code = 3
+
+
+class LeaseLost(FilerBackupError):
+    """The right to work on this (folder, sink) ran out or was taken over."""
+
+
+class SinkError(FilerBackupError):
+    """Base of everything that a sink raises."""
+
+
+class SinkUnavailable(SinkError):
+    """The sink is down, unreachable, full or failing: the same call may go through later."""
+
+
+class SinkThrottled(SinkUnavailable):
+    """The sink asks for fewer requests (HTTP 429, or 503 SlowDown)."""
+
+
+class SinkRefused(SinkError):
+    """The sink says no to everything: credentials, bucket or directory. A person has to act."""
+
+
+class ObjectRejected(SinkError):
+    """The sink can hold other objects but never this one (name, size, type)."""

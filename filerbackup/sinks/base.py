@@ -1,0 +1,166 @@
+"""The sink protocol: the few calls that every place for copies must offer.
+
+Keys are relative to the sink's directory, separated by "/", never empty, never with a leading or
+trailing slash and never with an empty, "." or ".." component (`filerbackup.sinks.keys` checks it;
+a key that breaks these rules is an ObjectRejected).
+
+What a caller may count on, for every sink:
+
+- `write` is whole-or-absent: a reader of the key sees the previous complete version, or the new
+  complete one, also when the process dies in the middle.
+- Writing or deleting again is harmless. Calls for different keys may run at the same time; calls
+  for one key, or for a tree and something in it, never do (the scheduler sees to that).
+- Nothing counts as durable before `flush` returns.
+- Everything under `.filerbackup/` belongs to filerbackup; `list` never shows it.
+
+Errors: SinkUnavailable (and SinkThrottled), SinkRefused, ObjectRejected; errors of the content that
+is being read pass through unchanged. No other exception leaves a sink, but for CancelledError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from filerbackup.content import Content
+from filerbackup.events import Entry, EntryKind
+
+OWN_PREFIX = ".filerbackup"
+"""Everything of filerbackup's own in a sink lives under this name."""
+
+MARK_KEY = ".filerbackup/sink.json"
+"""The mark that says whose sink it is; read and written with `read_own` and `write_own`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a sink can do, as data.
+
+    `directories`: an empty directory can be kept. `symlinks`: a symlink can be kept as such.
+    `move`: a file can be moved without its bytes passing through here. `move_tree`: so can a whole
+    directory in one step. `write_buffer_bytes`: the most that one `write` holds in memory beside
+    what the content itself does, however large the file is.
+    """
+
+    directories: bool
+    symlinks: bool
+    move: bool
+    move_tree: bool
+    write_buffer_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SinkIdentity:
+    """Which place this is, down to the directory, with no secret in it: part of the checkpoint key.
+
+    `endpoint` and `container` are empty where the kind has none (a local directory).
+    """
+
+    kind: str
+    endpoint: str
+    container: str
+    directory: str
+
+    def __str__(self) -> str:
+        where = "/".join(part.strip("/") for part in (self.container, self.directory) if part.strip("/"))
+        if self.kind == "local":
+            return f"local:{self.directory}"
+        return f"{self.kind}:{where}" + (f" at {self.endpoint}" if self.endpoint else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One object as a listing shows it.
+
+    `mtime_ns` is the *source's* modified time where a listing gives it, else None; `etag` is the
+    service's own tag in lower case without quotes, or empty.
+    """
+
+    key: str
+    kind: EntryKind
+    size: int
+    mtime_ns: int | None = None
+    etag: str = ""
+
+
+class Sink(Protocol):
+    """A place for copies."""
+
+    @property
+    def identity(self) -> SinkIdentity:
+        """Which place this is."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+        ...
+
+    async def open(self) -> None:
+        """Connect; prove that the place exists and may be written. May be called again after an error.
+
+        Raises SinkRefused with what to change (missing bucket, bad credentials, not a directory),
+        SinkUnavailable when nobody answers.
+        """
+        ...
+
+    async def write(self, key: str, entry: Entry, content: Content) -> None:
+        """Make `key` hold this content and the entry's metadata, replacing what is there.
+
+        For a directory or a symlink the content is empty and not read. Where a file stands in the
+        way of a directory, or the reverse, what stands there goes first.
+        """
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Remove one object (or one empty directory). Absent is fine."""
+        ...
+
+    async def delete_tree(self, key: str) -> None:
+        """Remove `key` and everything below `key/`, and nothing beside it. Absent is fine."""
+        ...
+
+    async def move(self, old_key: str, new_key: str, entry: Entry) -> bool:
+        """Move without the bytes passing through here, if `old_key` holds just this entry.
+
+        False, with nothing changed: not possible, or what is there is not equal to the entry; the
+        caller then writes and deletes. A directory moves only with `move_tree`, and only when
+        nothing is at `new_key`.
+        """
+        ...
+
+    def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[Listed]:
+        """All objects whose key starts with `prefix`, after `start_after`, in order, lazily.
+
+        The order is that of the keys' UTF-8 bytes, where a directory counts as its key plus "/".
+        Directories are listed where the sink keeps them.
+        """
+        ...
+
+    async def matches(self, listed: Listed, entry: Entry) -> bool:
+        """Whether what was listed is surely the same file as the entry; in doubt, False.
+
+        May cost a request where the listing was not enough.
+        """
+        ...
+
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes of an object. Raises FileNotFoundError when it does not exist."""
+        ...
+
+    async def read_own(self, key: str) -> bytes | None:
+        """A small object under `.filerbackup/`, or None when it is absent."""
+        ...
+
+    async def write_own(self, key: str, data: bytes) -> None:
+        """Write a small object under `.filerbackup/`, durable when it returns."""
+        ...
+
+    async def flush(self) -> None:
+        """When this returns, every write, move and delete that had returned before is durable."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections and handles. Never raises for a sink that is down."""
+        ...

@@ -1,0 +1,120 @@
+"""The state protocol: what a resume needs, kept on the filer so that any host can go on.
+
+All calls raise StateError when the filer does not answer or says no: never "there is none".
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Phase(enum.Enum):
+    """Where a replicator is: filling the sink from the live tree, or following the log."""
+
+    SNAPSHOT = "snapshot"
+    FOLLOW = "follow"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far one (source folder, sink) got.
+
+    `offset_ns`: everything in the log up to and including it is durable in the sink or a dead
+    letter; in a snapshot, where following starts afterwards. `cursor`: the last path, relative to
+    the folder, that the snapshot has finished. `sweep`: what the live tree no longer has is to be
+    removed after the walk. `generation`: of the lease under which it was written. `updated_ns`: by
+    the writer's clock. `lag_ns`: as of then. `dead_letters`: how many there were.
+    """
+
+    offset_ns: int
+    phase: Phase = Phase.FOLLOW
+    cursor: str = ""
+    sweep: bool = False
+    generation: int = 0
+    updated_ns: int = 0
+    lag_ns: int = 0
+    holder: str = ""
+    filer_signature: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A change that could not be applied, kept for a retry.
+
+    `path` is the source path, `key` the sink key, `action` what was to be done ("write", "delete",
+    "move"), `reason` one line for a person, `ts_ns` the log position, `attempts` how often it was
+    tried. `retry_requested`: a person asked the daemon to try again.
+    """
+
+    key: str
+    path: str
+    action: str
+    reason: str
+    ts_ns: int
+    attempts: int
+    first_failed_ns: int
+    last_failed_ns: int
+    retry_requested: bool = False
+
+    @property
+    def letter_id(self) -> str:
+        """Short and stable: one letter a key, the newest failure replaces the one before."""
+        import hashlib
+
+        return hashlib.sha256(self.key.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+class CheckpointStore(Protocol):
+    """One (source folder, sink)'s checkpoint."""
+
+    async def load(self) -> Checkpoint | None:
+        """The newest that any filer has, or None when every filer that answered has none."""
+        ...
+
+    async def save(self, checkpoint: Checkpoint) -> None:
+        """Replace it."""
+        ...
+
+    async def delete(self) -> None:
+        """Forget it."""
+        ...
+
+
+class DeadLetterStore(Protocol):
+    """One (source folder, sink)'s dead letters."""
+
+    async def put(self, letter: DeadLetter) -> None:
+        """Keep it, replacing an older one of the same key; durable when this returns."""
+        ...
+
+    async def remove(self, letter_id: str) -> bool:
+        """Drop one; False when there was none."""
+        ...
+
+    async def all(self) -> Sequence[DeadLetter]:
+        """All of them, oldest first."""
+        ...
+
+
+class Lease(Protocol):
+    """The right to work on one (source folder, sink)."""
+
+    @property
+    def generation(self) -> int:
+        """Grows with each new holder."""
+        ...
+
+    async def acquire(self) -> str | None:
+        """Try once. None when the right is ours now, else who has it."""
+        ...
+
+    async def renew(self) -> None:
+        """Extend it. Raises LeaseLost when it is another's, StateError when the filer is silent."""
+        ...
+
+    async def release(self) -> None:
+        """Give it up, so that a standby need not wait for it to run out. Never raises."""
+        ...
