@@ -5,6 +5,7 @@ Filled by `filerbackup.settings.load` from files, environment and flags, or by h
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from filerbackup.settings.secret import Secret
@@ -33,7 +34,8 @@ class SecuritySettings:
 class SourceSettings:
     """The filer and the folder to watch.
 
-    `filers` are `host:port` or `host:port.grpcPort`. `read_via`: "volume" or "filer".
+    `filers` are `host:port` or `host:port.grpcPort`. `path` has no trailing slash ("/" is the
+    root). `read_via`: "volume" or "filer".
     """
 
     filers: tuple[str, ...] = ("localhost:8888",)
@@ -46,9 +48,11 @@ class SourceSettings:
 
 @dataclass(frozen=True, slots=True)
 class PipelineSettings:
-    """How hard to work. `concurrency`: operations at once and sink. `memory_bytes`: file content
-    held in memory by all sinks together. `start`: auto, snapshot, log, now, or an RFC 3339 time.
-    `reconcile_every_s`: how often the sink is compared with the live tree; 0: never.
+    """How hard to work.
+
+    `concurrency`: operations at once and sink. `memory_bytes`: file content held in memory by all
+    sinks together. `start`: auto, snapshot, log, now, or an RFC 3339 time. `reconcile_every_s`: how
+    often the sink is compared with the live tree; 0: never.
     """
 
     concurrency: int = 64
@@ -64,13 +68,20 @@ class PipelineSettings:
 
 @dataclass(frozen=True, slots=True)
 class SinkSettings:
-    """What every sink has. `name` is its section (`local`, `s3`), for messages."""
+    """What every sink has. `name` is its section (`local`, `s3`), for messages.
+
+    `directory` is absolute, without a trailing slash. `timezone` names the zone whose days a dated
+    layout uses. `concurrency`: operations at once, None for the pipeline's. `weed_identity`: kind,
+    endpoint, bucket and directory (local: kind and directory) exactly as they were written, which
+    is what `weed filer.backup` hashes into its checkpoint key; empty when made by hand.
+    """
 
     name: str
     directory: str = "/"
     is_incremental: bool = False
     timezone: str = "UTC"
     concurrency: int | None = None
+    weed_identity: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +91,11 @@ class LocalSettings(SinkSettings):
 
 @dataclass(frozen=True, slots=True)
 class S3Settings(SinkSettings):
-    """`[sink.s3]`. Empty keys mean the usual AWS chain; an empty endpoint means AWS."""
+    """`[sink.s3]`.
+
+    Empty keys mean the usual AWS chain. An empty endpoint means AWS; any other is `http://` or
+    `https://` with host and port, without a trailing slash.
+    """
 
     bucket: str = ""
     region: str = "us-east-2"
@@ -95,11 +110,24 @@ class S3Settings(SinkSettings):
 
 
 @dataclass(frozen=True, slots=True)
+class LogSettings:
+    """`format`: "text" or "json". `level`: debug, info, warning or error."""
+
+    format: str = "text"
+    level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything one process needs to know. `warnings` are for the log, once, at the start."""
+    """Everything one process needs to know. `warnings` are for the log, once, at the start.
+
+    `origins`: which file, environment variable or flag supplied each key, never its value.
+    """
 
     source: SourceSettings = field(default_factory=SourceSettings)
     pipeline: PipelineSettings = field(default_factory=PipelineSettings)
     security: SecuritySettings = field(default_factory=SecuritySettings)
+    log: LogSettings = field(default_factory=LogSettings)
     sinks: tuple[SinkSettings, ...] = ()
     warnings: tuple[str, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
