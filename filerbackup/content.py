@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 
@@ -35,7 +35,7 @@ class Content(Protocol):
         """
         ...
 
-    def stream(self) -> AsyncIterator[bytes]:
+    def stream(self) -> AsyncGenerator[bytes, None]:
         """The bytes in order, in blocks of the source's choosing (never empty ones).
 
         The length, and the MD5 where known, are checked before the iterator ends: content counts
@@ -68,7 +68,7 @@ class InlineContent:
         """The bytes."""
         return self._data
 
-    async def stream(self) -> AsyncIterator[bytes]:
+    async def stream(self) -> AsyncGenerator[bytes, None]:
         """The bytes as one block, or nothing for empty content."""
         if self._data:
             yield self._data

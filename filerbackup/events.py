@@ -26,7 +26,11 @@ class EntryKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One stored piece of a file; `size` counts clear bytes, whatever is on the volume server."""
+    """One stored piece of a file; `size` counts clear bytes, whatever is on the volume server.
+
+    `e_tag` is base64 of the MD5 of the clear bytes as they were first stored, or anything else, or
+    empty. (A truncation through a mount shrinks `size` and leaves the stored bytes and this alone.)
+    """
 
     file_id: str
     offset: int
@@ -36,6 +40,7 @@ class Chunk:
     is_compressed: bool = False
     is_manifest: bool = False
     sse_type: int = 0
+    e_tag: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ class Entry:
     ttl_s: int = 0
     content: bytes = field(default=b"", repr=False)
     chunks: tuple[Chunk, ...] = field(default=(), repr=False)
-    extended: Mapping[str, bytes] = field(default=_NOTHING, repr=False)
+    extended: Mapping[str, bytes] = field(default_factory=lambda: _NOTHING, repr=False)
     hard_link_id: bytes = b""
     remote_size: int = 0
 

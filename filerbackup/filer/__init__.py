@@ -1,0 +1,1 @@
+"""The gRPC channel to the filer, its client, and the generated stubs."""

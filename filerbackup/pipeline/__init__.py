@@ -1,0 +1,1 @@
+"""The way of a change, one file a stage; read `replicator` first."""

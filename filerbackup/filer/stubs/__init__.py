@@ -1,0 +1,1 @@
+"""Generated from protos/filer.proto by `make proto`; never edited."""

@@ -1,0 +1,49 @@
+# make run    replicate a scratch SeaweedFS and look at the result
+# make test   all tests, against real servers
+# make check  what CI checks beside the tests: lint, format, import direction, types
+# make bench  filerbackup and weed filer.backup side by side
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+STUBS := filerbackup/filer/stubs
+
+.PHONY: run test check bench proto lock clean
+
+run: $(READY)
+	$(BIN)/python -m tests.demo
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python -m tests.bench $(ARGS)
+
+# A virtual environment with the versions that were tested.
+$(READY): pyproject.toml requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "filerbackup needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+proto: $(READY)
+	$(BIN)/python -m grpc_tools.protoc -I$(STUBS)=protos --python_out=. --grpc_python_out=. \
+	  --mypy_out=. --mypy_grpc_out=. $(STUBS)/filer.proto
+
+# Take today's versions of everything, to be tested and committed.
+lock:
+	rm -rf $(VENV)-lock
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check '.[dev]' hatchling editables
+	$(VENV)-lock/bin/python -m pip freeze --exclude filerbackup > requirements.lock
+	rm -rf $(VENV)-lock
+
+clean:
+	rm -rf $(VENV) $(VENV)-lock .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -1,0 +1,203 @@
+"""One gRPC client for all filers of a cluster: unary calls with failover, streams on the one in use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+import grpc.aio
+
+from filerbackup.errors import SourceRefused, SourceUnreachable, UsageError
+from filerbackup.filer.stubs import filer_pb2 as pb
+from filerbackup.filer.stubs.filer_pb2_grpc import SeaweedFilerStub
+from filerbackup.settings.model import ClientTls
+
+if TYPE_CHECKING:
+    from filerbackup.filer.stubs.filer_pb2_grpc import SeaweedFilerAsyncStub
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+GRPC_PORT_OFFSET = 10_000
+"""A filer's gRPC port is its HTTP port plus this, unless given as `host:port.grpcPort`."""
+
+CALL_TIMEOUT_S = 15.0
+_LARGEST_MESSAGE_BYTES = 1 << 30
+_KEEPALIVE_EVERY_MS = 30_000
+_KEEPALIVE_TIMEOUT_MS = 20_000
+_REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+_NO_ENTRY = "no entry is found in filer store"
+
+
+@dataclass(frozen=True, slots=True)
+class FilerAddress:
+    """Where one filer is: HTTP for proxied reads, gRPC for the rest."""
+
+    http: str
+    grpc: str
+
+    @staticmethod
+    def parse(text: str) -> FilerAddress:
+        """`host:port` or `host:port.grpcPort`. Raises UsageError."""
+        host, colon, ports = text.strip().rpartition(":")
+        http_port, _, grpc_port = ports.partition(".")
+        if not (colon and host and http_port.isdigit() and (not grpc_port or grpc_port.isdigit())):
+            raise UsageError(f"filer address {text!r} is not host:port or host:port.grpcPort")
+        number = int(grpc_port) if grpc_port else int(http_port) + GRPC_PORT_OFFSET
+        if not 0 < number < 65_536:
+            raise UsageError(f"filer address {text!r}: gRPC port {number} does not exist")
+        return FilerAddress(f"{host}:{http_port}", f"{host}:{number}")
+
+
+class FilerClient:
+    """Calls the filer in use; when it does not answer, the next one becomes the one in use.
+
+    Every call has a deadline and raises SourceUnreachable when no filer answered, SourceRefused when
+    one said that we may not.
+    """
+
+    def __init__(self, addresses: Sequence[str], tls: ClientTls | None = None) -> None:
+        self.addresses = tuple(FilerAddress.parse(address) for address in addresses)
+        if not self.addresses:
+            raise UsageError("no filer address is given")
+        self._credentials = _credentials(tls) if tls else None
+        self._stubs: dict[FilerAddress, SeaweedFilerAsyncStub] = {}
+        self._channels: list[grpc.aio.Channel] = []
+        self._in_use = 0
+
+    @property
+    def current(self) -> FilerAddress:
+        """The filer in use."""
+        return self.addresses[self._in_use]
+
+    def stub(self, address: FilerAddress | None = None) -> SeaweedFilerAsyncStub:
+        """The stub of one filer, by default of the one in use."""
+        address = address or self.current
+        if address not in self._stubs:
+            self._stubs[address] = SeaweedFilerStub(self._open(address))
+        return self._stubs[address]
+
+    def move_on(self, failed: FilerAddress) -> None:
+        """Use the next filer, if `failed` is still the one in use."""
+        if failed == self.current:
+            self._in_use = (self._in_use + 1) % len(self.addresses)
+
+    async def call(
+        self,
+        method: Callable[[SeaweedFilerAsyncStub], grpc.aio.UnaryUnaryMultiCallable[Q, R]],
+        request: Q,
+    ) -> R:
+        """One unary call, tried once on each filer."""
+        problem = ""
+        for _ in self.addresses:
+            address = self.current
+            try:
+                return await method(self.stub(address))(request, timeout=CALL_TIMEOUT_S)
+            except grpc.aio.AioRpcError as error:
+                problem = describe(address, error)
+                if error.code() in _REFUSALS:
+                    raise SourceRefused(problem, hint="check grpc.client in security.toml") from None
+                if not is_transport(error):
+                    raise SourceUnreachable(problem) from None
+                self.move_on(address)
+        raise SourceUnreachable(problem)
+
+    async def lookup(self, directory: str, name: str) -> pb.Entry | None:
+        """The live entry, or None when the filer says that there is none."""
+        request = pb.LookupDirectoryEntryRequest(directory=directory, name=name)
+        try:
+            answer = await self.call(lambda stub: stub.LookupDirectoryEntry, request)
+        except SourceUnreachable as error:
+            # The filer reports a miss as an error of status UNKNOWN.
+            if _NO_ENTRY in str(error):
+                return None
+            raise
+        return answer.entry
+
+    async def list_page(self, directory: str, after: str, limit: int, *, prefix: str = "") -> list[pb.Entry]:
+        """Up to `limit` entries of a directory whose names come after `after`."""
+        request = pb.ListEntriesRequest(
+            directory=directory, prefix=prefix, startFromFileName=after, limit=limit
+        )
+        address = self.current
+        try:
+            stream = self.stub(address).ListEntries(request, timeout=CALL_TIMEOUT_S * 4)
+            return [response.entry async for response in stream]
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND or _NO_ENTRY in (error.details() or ""):
+                return []
+            self.move_on(address)
+            raise SourceUnreachable(describe(address, error)) from None
+
+    async def lookup_volumes(self, volume_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """Volume server addresses (`host:port`) of each volume; a volume without any is absent."""
+        request = pb.LookupVolumeRequest(volume_ids=volume_ids)
+        answer = await self.call(lambda stub: stub.LookupVolume, request)
+        return {
+            volume: [location.url for location in found.locations]
+            for volume, found in answer.locations_map.items()
+            if found.locations
+        }
+
+    async def configuration(self) -> pb.GetFilerConfigurationResponse:
+        """What the filer says of itself."""
+        return await self.call(lambda stub: stub.GetFilerConfiguration, pb.GetFilerConfigurationRequest())
+
+    async def now_ns(self) -> int:
+        """The filer's clock, in Unix nanoseconds."""
+        answer = await self.call(lambda stub: stub.Ping, pb.PingRequest())
+        return answer.start_time_ns
+
+    async def close(self) -> None:
+        """Close all channels."""
+        for channel in self._channels:
+            await channel.close()
+
+    def _open(self, address: FilerAddress) -> grpc.aio.Channel:
+        options = [
+            ("grpc.max_receive_message_length", _LARGEST_MESSAGE_BYTES),
+            ("grpc.keepalive_time_ms", _KEEPALIVE_EVERY_MS),
+            ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+            ("grpc.initial_reconnect_backoff_ms", 200),
+            ("grpc.max_reconnect_backoff_ms", 3_000),
+            # Proxies of the environment are for the internet; a filer is ours.
+            ("grpc.enable_http_proxy", 0),
+        ]
+        if self._credentials is None:
+            channel = grpc.aio.insecure_channel(address.grpc, options=options)
+        else:
+            channel = grpc.aio.secure_channel(address.grpc, self._credentials, options=options)
+        self._channels.append(channel)
+        return channel
+
+
+def is_transport(error: grpc.aio.AioRpcError) -> bool:
+    """Whether another filer may answer what this one did not."""
+    return error.code() in (
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.CANCELLED,
+    )
+
+
+def describe(address: FilerAddress, error: grpc.aio.AioRpcError) -> str:
+    """One line about a failed call."""
+    details = " ".join((error.details() or "").split())[:300]
+    return f"filer {address.grpc}: {error.code().name}: {details}"
+
+
+def _credentials(tls: ClientTls) -> grpc.ChannelCredentials:
+    def content(path: str) -> bytes | None:
+        return Path(path).read_bytes() if path else None
+
+    try:
+        return grpc.ssl_channel_credentials(
+            root_certificates=content(tls.ca),
+            private_key=content(tls.key),
+            certificate_chain=content(tls.cert),
+        )
+    except OSError as error:
+        raise UsageError(f"cannot read TLS file {error.filename}: {error.strerror}") from None

@@ -1,0 +1,221 @@
+"""Carrying out one operation in the sink: one attempt, its classification, and what follows from it."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from filerbackup.content import Content, InlineContent
+from filerbackup.errors import ChunkGone, FilerBackupError, LeaseLost, StateError
+from filerbackup.events import Entry
+from filerbackup.pipeline.budget import ByteBudget
+from filerbackup.pipeline.claims import Claim
+from filerbackup.pipeline.layout import Layout
+from filerbackup.pipeline.limiter import Limiter
+from filerbackup.pipeline.metered import WORTH_METERING_BYTES, MeteredContent
+from filerbackup.pipeline.planner import Move, Operation, Refresh, Remove, Write
+from filerbackup.pipeline.watcher import Watcher
+from filerbackup.retry import Action, decide
+from filerbackup.sinks.base import Sink
+from filerbackup.source.base import Source
+from filerbackup.state.base import DeadLetter, DeadLetterStore
+
+_log = logging.getLogger(__name__)
+_NOTHING = InlineContent(b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The two ends of the way, and where what fails is kept."""
+
+    source: Source
+    sink: Sink
+    letters: DeadLetterStore
+
+
+class Applier:
+    """`attempt` is what the scheduler calls. Only LeaseLost and StateError leave it."""
+
+    def __init__(
+        self,
+        ends: Ends,
+        layout: Layout,
+        *,
+        budget: ByteBudget,
+        limiter: Limiter,
+        watcher: Watcher,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source, self._sink, self._letters = ends.source, ends.sink, ends.letters
+        self._layout = layout
+        self._budget = budget
+        self._limiter = limiter
+        self._watcher = watcher
+        self._clock = clock
+        self._lettered: dict[str, str] = {}
+        self._settled: list[str] = []
+
+    def know_letters(self, letters: Iterable[DeadLetter]) -> None:
+        """The dead letters that there are already."""
+        self._lettered.update((letter.key, letter.letter_id) for letter in letters)
+
+    async def attempt(self, operation: Operation, number: int) -> float | None:
+        """One try: None when the operation is done (or a dead letter), else seconds until the next."""
+        began_at = self._clock()
+        taken_before = self._limiter.successes
+        self._watcher.begun(operation)
+        try:
+            copied_bytes = await self._carry_out(operation)
+        except (LeaseLost, StateError):
+            raise
+        except FilerBackupError as error:
+            return await self._failed(operation, number, error, began_at, taken_before)
+        except Exception as error:  # noqa: BLE001  a defect met by one object must not stop the others
+            _log.exception("unexpected failure", extra={"path": operation.path})
+            return await self._failed(operation, number, error, began_at, taken_before)
+        self._limiter.succeeded()
+        self._watcher.done(operation, copied_bytes)
+        self._settle_letters(operation)
+        return None
+
+    def take_settled(self) -> list[str]:
+        """Letters that a success has made needless; remove them once that is durable."""
+        settled, self._settled = self._settled, []
+        return settled
+
+    def _settle_letters(self, operation: Operation) -> None:
+        if not self._lettered:
+            return
+        claims = operation.claims
+        for key in [key for key in self._lettered if any(claim.covers(Claim(key, True)) for claim in claims)]:
+            self._settled.append(self._lettered.pop(key))
+
+    # -- what is to be done -----------------------------------------------------------------------
+
+    async def _carry_out(self, operation: Operation) -> int:
+        """Do it; returns how many bytes of content went through here."""
+        match operation:
+            case Write(key=key, entry=entry, listed=listed, look=look):
+                if look or listed is not None:
+                    listed = listed or await self._sink.stat(key)
+                    if listed is not None and await self._sink.matches(listed, entry):
+                        return 0
+                return await self._write(key, entry)
+            case Remove(key=key, tree=True):
+                await self._sink.delete_tree(key)
+            case Remove(key=key):
+                await self._sink.delete(key)
+            case Move():
+                return await self._move(operation)
+            case Refresh(key=key, path=path):
+                return await self._refresh(key, path)
+        return 0
+
+    async def _write(self, key: str, entry: Entry) -> int:
+        try:
+            return await self._copy(key, entry)
+        except ChunkGone:
+            newer = await self._superseded_by(entry)
+            return 0 if newer is None else await self._copy(key, newer)
+
+    async def _copy(self, key: str, entry: Entry) -> int:
+        content = self._source.content(entry)
+        in_sink = min(content.size, self._sink.capabilities.write_buffer_bytes)
+        async with self._budget.hold(content.memory_bytes + in_sink):
+            await self._sink.write(key, entry, self._metered(content))
+        return content.size
+
+    def _metered(self, content: Content) -> Content:
+        report = self._watcher.advanced
+        return MeteredContent(content, report) if content.size >= WORTH_METERING_BYTES else content
+
+    async def _superseded_by(self, entry: Entry) -> Entry | None:
+        """What to write instead of an entry with a missing chunk; None when a later change covers it.
+
+        Raises ChunkGone again when the live filer still has this very version: then it is damaged.
+        """
+        live = await self._source.lookup(entry.path)
+        if live is None or live.mtime_ns > entry.mtime_ns:
+            _log.info(
+                "skipped: the source has already replaced or removed this version",
+                extra={"path": entry.path},
+            )
+            self._watcher.counters.superseded += 1
+            return None
+        if (live.chunks, live.content) == (entry.chunks, entry.content):
+            raise ChunkGone(f"{entry.path}: a chunk of the current version is gone from the volume servers")
+        return live
+
+    async def _move(self, operation: Move) -> int:
+        key, old_key, entry = operation.key, operation.old_key, operation.entry
+        capabilities = self._sink.capabilities
+        movable = capabilities.move_tree if entry.is_directory else capabilities.move
+        if movable and await self._sink.move(old_key, key, entry):
+            return 0
+        copied = 0
+        # Written first and removed second, so that a crash in between leaves the entry visible.
+        if not (capabilities.move_tree and await self._is_there(key, entry)):
+            copied = await self._write(key, entry)
+        if not entry.is_directory:
+            await self._sink.delete(old_key)
+        elif capabilities.move_tree:
+            await self._sink.delete_tree(old_key)
+        return copied
+
+    async def _is_there(self, key: str, entry: Entry) -> bool:
+        """Whether an earlier move of its directory has brought this entry along."""
+        listed = await self._sink.stat(key)
+        return listed is not None and await self._sink.matches(listed, entry)
+
+    async def _refresh(self, key: str, path: str) -> int:
+        live = await self._source.lookup(path)
+        if live is None:
+            if not self._layout.keeps_deleted:
+                await self._sink.delete_tree(key)
+            return 0
+        if self._layout.key(live) != key:
+            return 0
+        if live.is_directory and not (self._sink.capabilities.directories or live.has_body):
+            await self._sink.delete(key)
+            return 0
+        return await self._write(key, live)
+
+    # -- what went wrong --------------------------------------------------------------------------
+
+    async def _failed(
+        self, operation: Operation, number: int, error: Exception, began_at: float, taken_before: int
+    ) -> float | None:
+        others_succeed = self._limiter.successes > taken_before
+        decision = decide(error, number, others_succeed=others_succeed, random=random.random)
+        self._watcher.failed(operation, error, decision.action)
+        match decision.action:
+            case Action.THROTTLE:
+                self._limiter.throttled(began_at)
+                return decision.delay_s
+            case Action.OUTAGE:
+                self._limiter.failed(began_at, decision.delay_s)
+                return 0.0
+            case Action.RETRY:
+                return decision.delay_s
+            case Action.DEAD_LETTER:
+                await self._give_up(operation, number, error)
+                return None
+
+    async def _give_up(self, operation: Operation, number: int, error: Exception) -> None:
+        now_ns = time.time_ns()
+        letter = DeadLetter(
+            key=operation.key,
+            path=operation.path,
+            action=type(operation).__name__.lower(),
+            reason=" ".join(str(error).split())[:500] or type(error).__name__,
+            ts_ns=operation.ts_ns,
+            attempts=number,
+            first_failed_ns=now_ns,
+            last_failed_ns=now_ns,
+        )
+        await self._letters.put(letter)
+        self._lettered[letter.key] = letter.letter_id
+        self._watcher.dead_letter(letter)

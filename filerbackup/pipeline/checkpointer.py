@@ -1,0 +1,70 @@
+"""Storing how far we are: flush the sink first, then the checkpoint, then what that makes needless."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from filerbackup.errors import StateError
+from filerbackup.pipeline.apply import Applier
+from filerbackup.sinks.base import Sink
+from filerbackup.state.base import Checkpoint, CheckpointStore, DeadLetterStore
+
+EVERY_S = 3.0
+_log = logging.getLogger(__name__)
+
+
+class Checkpointer:
+    """One a session. `position` gives the checkpoint as of now; only its offsets are compared."""
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        letters: DeadLetterStore,
+        sink: Sink,
+        applier: Applier,
+        position: Callable[[], Checkpoint],
+    ) -> None:
+        self._store, self._letters, self._sink, self._applier = store, letters, sink, applier
+        self._position = position
+        self._saved: Checkpoint | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    @property
+    def saved_offset_ns(self) -> int:
+        """The offset that is stored, 0 before the first save."""
+        return self._saved.offset_ns if self._saved else 0
+
+    async def run(self) -> None:
+        """Save every few seconds while something moves.
+
+        A filer that is silent delays a checkpoint and nothing else. A sink that fails to flush may
+        have lost what was written: that error ends the session, and the next one starts from the
+        stored checkpoint.
+        """
+        while True:
+            await asyncio.sleep(EVERY_S)
+            try:
+                await self.save()
+            except StateError as error:
+                _log.warning("checkpoint not stored, will be tried again", extra={"err": str(error)})
+
+    async def save(self, *, force: bool = False) -> None:
+        """Flush, then store. Raises StateError, or what the sink's flush raises."""
+        async with self._one_at_a_time:
+            position = self._position()
+            settled = self._applier.take_settled()
+            moved = self._saved is None or replace(position, updated_ns=0) != replace(
+                self._saved, updated_ns=0
+            )
+            if not (moved or settled or force):
+                return
+            await self._sink.flush()
+            if moved or force:
+                await self._store.save(replace(position, updated_ns=time.time_ns()))
+                self._saved = position
+            for letter_id in settled:
+                await self._letters.remove(letter_id)

@@ -1,0 +1,305 @@
+"""One leased run: from a start point, along the way of the data, to a stop or an error.
+
+    snapshot (if there is one to take) ─► follow ─► scheduler ─► watermark ─► checkpoint
+
+Beside that way run the keepers: the checkpointer, the lease, the status, and the reconciler that
+compares the sink with the live tree, periodically and after the filer has been restarted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from filerbackup.errors import SinkError, SourceUnreachable, StateError
+from filerbackup.events import Change, Event, Heartbeat, Marker
+from filerbackup.pipeline.apply import Applier, Ends
+from filerbackup.pipeline.checkpointer import Checkpointer
+from filerbackup.pipeline.filters import Scope
+from filerbackup.pipeline.layout import Layout
+from filerbackup.pipeline.limiter import Limiter
+from filerbackup.pipeline.planner import Operation, Planner
+from filerbackup.pipeline.scheduler import Scheduler
+from filerbackup.pipeline.snapshot import Snapshot
+from filerbackup.pipeline.start import Start, when
+from filerbackup.pipeline.watcher import Watcher
+from filerbackup.pipeline.watermark import Watermark
+from filerbackup.retry import backoff_s
+from filerbackup.state.base import Checkpoint, CheckpointStore, Phase
+
+FAILOVER_MARGIN_NS = 60_000_000_000
+"""Filers order their peers' events by their own arrival: another filer is asked from earlier on."""
+LETTERS_EVERY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What a session works with, the same for all sessions of a replicator."""
+
+    ends: Ends
+    checkpoints: CheckpointStore
+    scope: Scope
+    layout: Layout
+    planner: Planner
+    watcher: Watcher
+    limiter: Callable[[], Limiter]
+    applier: Callable[[Limiter], Applier]
+    generation: Callable[[], int]
+    holder: str
+
+
+class Session:
+    """`one_shot`: end when everything up to the time of the start is done. `may_sweep`: see the mark.
+
+    `compare_soon`: the filer may have lost some of its log. `filer_in_use` names the filer of the
+    stream. Times are nanoseconds of the filer's clock.
+    """
+
+    def __init__(
+        self,
+        way: Way,
+        start: Start,
+        *,
+        one_shot: bool,
+        may_sweep: bool,
+        was_empty: bool,
+        compare_soon: bool,
+        reconcile_every_s: float,
+        grace_s: float,
+        filer_in_use: Callable[[], str],
+    ) -> None:
+        self._way = way
+        self._start = start
+        self._one_shot = one_shot
+        self._may_sweep = may_sweep
+        self._was_empty = was_empty
+        self._reconcile_every_s = reconcile_every_s
+        self._grace_s = grace_s
+        self._filer_in_use = filer_in_use
+        self._compare_wanted = asyncio.Event()
+        if compare_soon:
+            self._compare_wanted.set()
+        limiter = way.limiter()
+        self._applier = way.applier(limiter)
+        self._scheduler: Scheduler[Operation] = Scheduler(self._applier.attempt, limiter)
+        self._watermark = Watermark(start.checkpoint.offset_ns)
+        self._phase = start.checkpoint.phase
+        self._snapshot = self._new_snapshot(start.checkpoint.offset_ns)
+        self._retried: set[str] = set()
+        self._checkpointer = Checkpointer(
+            way.checkpoints, way.ends.letters, way.ends.sink, self._applier, self._position
+        )
+
+    # -- what others may ask ----------------------------------------------------------------------
+
+    @property
+    def offset_ns(self) -> int:
+        """The low watermark."""
+        return self._watermark.value_ns
+
+    @property
+    def oldest_unfinished_ns(self) -> int | None:
+        """When the oldest change that is not done was made, or None when there is none."""
+        if self._phase is Phase.SNAPSHOT:
+            return self._start.checkpoint.offset_ns
+        return self._watermark.oldest_unfinished_ns
+
+    @property
+    def queued(self) -> int:
+        """Operations that are not done."""
+        return self._scheduler.queued
+
+    def want_comparison(self) -> None:
+        """The filer may have lost some of its log: compare the sink with the live tree soon."""
+        self._compare_wanted.set()
+
+    # -- the run ----------------------------------------------------------------------------------
+
+    async def run(
+        self, stop: asyncio.Event, keepers: Sequence[Callable[[], Coroutine[Any, Any, None]]]
+    ) -> None:
+        """Work until `stop`, or until everything is done in a one-shot run; then drain and save.
+
+        Raises an exception group with what ended it otherwise.
+        """
+        letters = await self._way.ends.letters.all()
+        self._applier.know_letters(letters)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(keeper()) for keeper in (*keepers, *self._keepers())]
+            async with self._scheduler:
+                work = group.create_task(self._work(), name="work")
+                stopper = group.create_task(stop.wait(), name="stop")
+                await asyncio.wait({work, stopper}, return_when=asyncio.FIRST_COMPLETED)
+                stopper.cancel()
+                if not work.done():
+                    work.cancel()
+                    await self._wind_down()
+            for task in tasks:
+                task.cancel()
+        await self._checkpointer.save()
+
+    def _keepers(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        keepers: list[Callable[[], Coroutine[Any, Any, None]]] = [self._checkpointer.run, self._retry_letters]
+        if not self._one_shot:
+            keepers.append(self._reconcile_now_and_then)
+        return keepers
+
+    async def _wind_down(self) -> None:
+        """Let what runs finish within the grace time; what is queued is done after the next start."""
+        self._scheduler.stop()
+        try:
+            async with asyncio.timeout(self._grace_s):
+                await self._scheduler.settle()
+        except TimeoutError:
+            self._way.watcher.logger.warning(
+                "%d operations did not end within the grace time; they will be repeated",
+                self._scheduler.running,
+            )
+
+    async def _work(self) -> None:
+        if self._phase is Phase.SNAPSHOT:
+            await self._take_snapshot()
+        self._way.watcher.recovered()
+        await self._follow()
+        await self._scheduler.drain()
+        if self._compare_wanted.is_set():
+            await self._reconcile()
+            await self._scheduler.drain()
+
+    def _position(self) -> Checkpoint:
+        """The checkpoint as of now."""
+        if self._phase is Phase.SNAPSHOT:
+            return self._signed(replace(self._start.checkpoint, cursor=self._snapshot.cursor))
+        value_ns = self._watermark.value_ns
+        # Two events can carry the same time: one nanosecond less replays a tie rather than lose it.
+        offset_ns = value_ns if value_ns == self._start.checkpoint.offset_ns else value_ns - 1
+        return self._signed(Checkpoint(offset_ns=offset_ns))
+
+    def _signed(self, checkpoint: Checkpoint) -> Checkpoint:
+        return replace(checkpoint, generation=self._way.generation(), holder=self._way.holder)
+
+    # -- the snapshot -----------------------------------------------------------------------------
+
+    async def _take_snapshot(self) -> None:
+        checkpoint, watcher = self._start.checkpoint, self._way.watcher
+        watcher.recovered("snapshot")
+        await self._checkpointer.save(force=True)
+        await self._snapshot.copy(after=checkpoint.cursor, compare=not self._was_empty)
+        if checkpoint.sweep and not self._was_empty and not self._way.layout.keeps_deleted:
+            if self._may_sweep:
+                await self._snapshot.sweep()
+                await self._scheduler.drain()
+            else:
+                watcher.logger.warning("nothing is swept: the sink is not marked as ours")
+        self._phase = Phase.FOLLOW
+        await self._checkpointer.save(force=True)
+        watcher.logger.info(
+            "snapshot done: %d files written, %d swept", watcher.counters.written, watcher.counters.swept
+        )
+
+    def _new_snapshot(self, offset_ns: int) -> Snapshot:
+        way = self._way
+        return Snapshot(
+            way.ends, way.scope, way.layout, way.planner, self._scheduler, way.watcher, offset_ns=offset_ns
+        )
+
+    # -- following --------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        """Take changes from the stream, and open it again whenever it breaks."""
+        source, watcher = self._way.ends.source, self._way.watcher
+        until_ns = await source.now_ns() if self._one_shot else None
+        since_ns, failures = self._watermark.value_ns, 0
+        while True:
+            filer = self._filer_in_use()
+            try:
+                async with aclosing(source.subscribe(since_ns, until_ns)) as stream:
+                    async for batch in stream:
+                        if failures:
+                            failures = 0
+                            watcher.recovered()
+                        await self._take(batch)
+                return
+            except SourceUnreachable as error:
+                failures += 1
+                watcher.trouble("source-error", error)
+            await asyncio.sleep(backoff_s(failures, random.random, longest_s=5.0))
+            since_ns = self._position().offset_ns
+            if self._filer_in_use() != filer:
+                since_ns -= FAILOVER_MARGIN_NS
+
+    async def _take(self, batch: Sequence[Event]) -> None:
+        for event in batch:
+            match event:
+                case Heartbeat(ts_ns=ts_ns):
+                    self._way.watcher.heartbeat_ns = ts_ns
+                case Marker(ts_ns=ts_ns):
+                    self._watermark.pass_by(ts_ns)
+                case _:
+                    await self._take_change(event)
+
+    async def _take_change(self, change: Change) -> None:
+        clipped = self._way.scope.clip(change)
+        operation = None if clipped is None else self._way.planner.plan(clipped)
+        if operation is None:
+            self._watermark.pass_by(change.ts_ns)
+            return
+        ticket = self._watermark.add(change.ts_ns)
+        if change.ts_ns <= self._checkpointer.saved_offset_ns:
+            # The stream stepped back. A repeated old version may lie in the sink for a moment: a
+            # crash in that moment must find a checkpoint that repeats the newer ones too.
+            await self._checkpointer.save()
+        await self._scheduler.submit(operation, partial(self._watermark.finish, ticket))
+
+    # -- mending ----------------------------------------------------------------------------------
+
+    async def _reconcile_now_and_then(self) -> None:
+        """Compare the sink with the live tree when asked to, and after every period."""
+        period_s = self._reconcile_every_s or None
+        while True:
+            try:
+                async with asyncio.timeout(period_s):
+                    await self._compare_wanted.wait()
+            except TimeoutError:
+                pass
+            if self._phase is Phase.FOLLOW:
+                self._compare_wanted.clear()
+                try:
+                    await self._reconcile()
+                except (SourceUnreachable, SinkError, StateError) as error:
+                    self._way.watcher.logger.warning("comparison broke off", extra={"err": str(error)})
+                    self._compare_wanted.set()
+            await asyncio.sleep(1.0)
+
+    async def _reconcile(self) -> None:
+        self._compare_wanted.clear()
+        self._way.watcher.logger.info("compares the sink with the live tree")
+        snapshot = self._new_snapshot(self._watermark.value_ns)
+        sweep = self._may_sweep and not self._way.layout.keeps_deleted
+        differed = await snapshot.reconcile(sweep=sweep)
+        self._way.watcher.logger.info("compared: %d differed and are mended", differed)
+
+    async def _retry_letters(self) -> None:
+        """Try dead letters again that a person asked for."""
+        while True:
+            try:
+                letters = await self._way.ends.letters.all()
+            except StateError:
+                letters = []
+            for letter in letters:
+                if letter.retry_requested and letter.letter_id not in self._retried:
+                    self._retried.add(letter.letter_id)
+                    operation = self._way.planner.refresh(self.offset_ns, letter.key, letter.path)
+                    await self._scheduler.submit(operation, partial(self._retried.discard, letter.letter_id))
+            await asyncio.sleep(LETTERS_EVERY_S)
+
+
+def describe_start(start: Start) -> str:
+    """One line for the log."""
+    phase = start.checkpoint.phase.value
+    return f"{start.reason} ({phase}, offset {when(start.checkpoint.offset_ns)})"

@@ -1,0 +1,123 @@
+"""Where a session begins: the one place that turns `--start`, checkpoints and gaps into a decision."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from filerbackup.errors import UsageError
+from filerbackup.source.base import Source
+from filerbackup.state.base import Checkpoint, CheckpointStore, Phase
+
+_log = logging.getLogger(__name__)
+
+WALK_MARGIN_NS = 5_000_000_000
+"""Following begins this long before the walk did: the clocks of several filers differ a little."""
+_NO_LOG_YET_NS = 300_000_000_000
+"""A filer writes its log to disk once a minute; with nothing there, older offsets prove nothing."""
+
+
+class CheckpointsWithWeed(CheckpointStore, Protocol):
+    """Checkpoints that also know where `weed filer.backup` stopped."""
+
+    async def weed_offset_ns(self) -> int | None:
+        """Weed's offset for the same folder and sink, or None."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a session does first. `compare`: the sink may hold copies already."""
+
+    checkpoint: Checkpoint
+    compare: bool
+    reason: str
+
+
+async def choose_start(
+    source: Source, store: CheckpointsWithWeed, *, wish: str, adopt_weed: bool, first_session: bool
+) -> Start:
+    """Decide. A wish other than "auto" counts for the first session of a process only.
+
+    Raises StateError when the checkpoint cannot be read, SourceUnreachable, UsageError.
+    """
+    stored = await store.load()
+    unfinished = stored is not None and stored.phase is Phase.SNAPSHOT
+    if wish != "auto" and first_session and not (wish == "snapshot" and unfinished):
+        return await _as_wished(source, wish)
+    if stored is None and adopt_weed:
+        offset_ns = await store.weed_offset_ns()
+        if offset_ns is not None:
+            adopted = Checkpoint(offset_ns=offset_ns)
+            gap = await find_gap(source, offset_ns)
+            return gap or Start(
+                adopted, True, f"takes over where weed filer.backup stopped, {when(offset_ns)}"
+            )
+        _log.warning("there is no checkpoint of weed filer.backup for this folder and sink")
+    if stored is None:
+        return await _snapshot(source, "first run: copies the live tree, then follows")
+    gap = await find_gap(source, stored.offset_ns)
+    if gap is not None:
+        return gap
+    if stored.phase is Phase.SNAPSHOT:
+        return Start(stored, True, f"goes on with the snapshot behind {stored.cursor!r}")
+    return Start(stored, True, f"resumes from {when(stored.offset_ns)}")
+
+
+async def find_gap(source: Source, offset_ns: int) -> Start | None:
+    """A snapshot instead, when the filer's log no longer reaches back to `offset_ns`."""
+    oldest_ns = await source.oldest_log_ns()
+    now_ns = await source.now_ns()
+    oldest_sure_ns = now_ns - _NO_LOG_YET_NS if oldest_ns is None else oldest_ns
+    if offset_ns >= oldest_sure_ns:
+        return None
+    kept = when(oldest_ns) if oldest_ns is not None else "nothing"
+    _log.error(
+        "gap in the change log: the checkpoint is of %s, the filer keeps %s and later; "
+        "healing with a snapshot of the live tree",
+        when(offset_ns),
+        kept,
+    )
+    return await _snapshot(source, "heals a gap in the change log with a snapshot")
+
+
+async def _as_wished(source: Source, wish: str) -> Start:
+    match wish:
+        case "snapshot":
+            return await _snapshot(source, "snapshot as asked for")
+        case "log":
+            return Start(Checkpoint(offset_ns=0), True, "from the first entry of the change log")
+        case "now":
+            now_ns = await source.now_ns()
+            return Start(Checkpoint(offset_ns=now_ns), True, f"from now, {when(now_ns)}")
+        case _:
+            offset_ns = parse_time_ns(wish)
+            return Start(Checkpoint(offset_ns=offset_ns), True, f"from {when(offset_ns)} as asked for")
+
+
+async def _snapshot(source: Source, reason: str) -> Start:
+    offset_ns = await source.now_ns() - WALK_MARGIN_NS
+    return Start(Checkpoint(offset_ns=offset_ns, phase=Phase.SNAPSHOT, sweep=True), True, reason)
+
+
+def parse_time_ns(text: str) -> int:
+    """An RFC 3339 time; without a zone it is UTC. Raises UsageError."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is not a time like 2026-03-01T12:00:00Z") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    whole = int(moment.timestamp())
+    return whole * 1_000_000_000 + moment.microsecond * 1_000
+
+
+def when(ts_ns: int) -> str:
+    """A position in the log, for a person; UTC, to the millisecond."""
+    if not 0 < ts_ns < 253_402_300_000_000_000_000:
+        return "the beginning"
+    seconds, rest = divmod(ts_ns, 1_000_000_000)
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S") + f".{rest // 1_000_000:03d}Z"

@@ -1,0 +1,153 @@
+"""What one replicator did and how it is: counters, the state that a person sees, and when to speak."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from filerbackup.errors import FilerBackupError
+from filerbackup.pipeline.planner import Move, Operation, Write
+from filerbackup.retry import Action
+from filerbackup.state.base import DeadLetter
+
+_log = logging.getLogger(__name__)
+REPEAT_EVERY_S = 30.0
+"""A problem that lasts is logged again after this long, not at every try."""
+
+
+class Listener(Protocol):
+    """Someone who wants to see each file: the progress display."""
+
+    def started(self, key: str, size: int) -> None:
+        """A file is being written."""
+        ...
+
+    def advanced(self, count: int) -> None:
+        """So many more bytes of what is being written have passed."""
+        ...
+
+    def finished(self, key: str, size: int) -> None:
+        """It is in the sink."""
+        ...
+
+    def skipped(self, key: str) -> None:
+        """It need not be written after all."""
+        ...
+
+    def failed(self, key: str) -> None:
+        """It became a dead letter."""
+        ...
+
+
+@dataclass(slots=True)
+class Counters:
+    """Since the start of the process; bytes of content written."""
+
+    written: int = 0
+    removed: int = 0
+    moved: int = 0
+    bytes: int = 0
+    retries: int = 0
+    superseded: int = 0
+    dead_letters: int = 0
+    swept: int = 0
+
+
+@dataclass(slots=True)
+class Watcher:
+    """One a replicator, for the whole life of the process.
+
+    `state` is one of the words of `filerbackup.state.checkpoints.Status`. `logger` carries the
+    sink's name, `prefix` tells its keys from those of other sinks to the listener. `now_ns` is the local clock.
+    """
+
+    logger: logging.Logger | logging.LoggerAdapter[logging.Logger]
+    listener: Listener | None = None
+    prefix: str = ""
+    now_ns: Callable[[], int] = time.time_ns
+    counters: Counters = field(default_factory=Counters)
+    state: str = "starting"
+    error: str = ""
+    fatal: FilerBackupError | None = None
+    heartbeat_ns: int = 0
+    _spoke_at: dict[str, float] = field(default_factory=dict)
+
+    def begun(self, operation: Operation) -> None:
+        """An attempt at an operation begins."""
+        if self.listener is not None and isinstance(operation, Write | Move):
+            self.listener.started(self.prefix + operation.key, operation.entry.size)
+
+    def done(self, operation: Operation, copied_bytes: int) -> None:
+        """An operation is done; `copied_bytes` went through here for it."""
+        counters = self.counters
+        counters.bytes += copied_bytes
+        match operation:
+            case Write():
+                counters.written += 1
+            case Move():
+                counters.moved += 1
+            case _:
+                counters.removed += 1
+        if self.listener is not None and isinstance(operation, Write | Move):
+            self.listener.finished(self.prefix + operation.key, operation.entry.size)
+        if self.error:
+            self.recovered()
+
+    def advanced(self, count: int) -> None:
+        """Some bytes of a large file have passed."""
+        if self.listener is not None:
+            self.listener.advanced(count)
+
+    def failed(self, operation: Operation, error: Exception, action: Action) -> None:
+        """An attempt failed; `action` is what follows."""
+        if action is Action.DEAD_LETTER:
+            return
+        self.counters.retries += 1
+        if action is Action.OUTAGE:
+            self.trouble("sink-error", error)
+        elif self._may_speak(type(error).__name__):
+            self.logger.warning(
+                "%s failed, will be tried again", type(operation).__name__.lower(),
+                extra={"path": operation.path, "err": describe(error)},
+            )  # fmt: skip
+
+    def dead_letter(self, letter: DeadLetter) -> None:
+        """An operation was given up."""
+        self.counters.dead_letters += 1
+        self.logger.error(
+            "dead letter: %s given up after %d tries", letter.action, letter.attempts,
+            extra={"path": letter.path, "ts_ns": letter.ts_ns, "err": letter.reason},
+        )  # fmt: skip
+        if self.listener is not None:
+            self.listener.failed(self.prefix + letter.key)
+
+    def trouble(self, state: str, error: Exception) -> None:
+        """The sink or the source as a whole does not work; said once, then now and then."""
+        text = describe(error)
+        if state != self.state or text != self.error or self._may_speak(state):
+            self.logger.error("%s; trying again until it works", state.replace("-", " "), extra={"err": text})
+        self.state, self.error = state, text
+
+    def recovered(self, state: str = "following") -> None:
+        """It works again."""
+        if self.error:
+            self.logger.info("works again, going on")
+        self.state, self.error = state, ""
+        self._spoke_at.clear()
+
+    def _may_speak(self, subject: str) -> bool:
+        now = time.monotonic()
+        if now - self._spoke_at.get(subject, -REPEAT_EVERY_S) < REPEAT_EVERY_S:
+            return False
+        self._spoke_at[subject] = now
+        return True
+
+
+def describe(error: BaseException) -> str:
+    """One line with the hint, for a log or a status."""
+    text = " ".join(str(error).split())[:500] or type(error).__name__
+    hint = getattr(error, "hint", "")
+    return f"{text} ({hint})" if hint else text
