@@ -92,17 +92,18 @@ class Applier:
         claims = operation.claims
         for key in [key for key in self._lettered if any(claim.covers(Claim(key, True)) for claim in claims)]:
             self._settled.append(self._lettered.pop(key))
+            self._watcher.settled(key)
 
     # -- what is to be done -----------------------------------------------------------------------
 
-    async def _carry_out(self, operation: Operation) -> int:
-        """Do it; returns how many bytes of content went through here."""
+    async def _carry_out(self, operation: Operation) -> int | None:
+        """Do it; returns how many bytes of content went through here, None when nothing was to be done."""
         match operation:
             case Write(key=key, entry=entry, listed=listed, look=look):
                 if look or listed is not None:
                     listed = listed or await self._sink.stat(key)
                     if listed is not None and await self._sink.matches(listed, entry):
-                        return 0
+                        return None
                 return await self._write(key, entry)
             case Remove(key=key, tree=True):
                 await self._sink.delete_tree(key)
@@ -114,12 +115,12 @@ class Applier:
                 return await self._refresh(key, path)
         return 0
 
-    async def _write(self, key: str, entry: Entry) -> int:
+    async def _write(self, key: str, entry: Entry) -> int | None:
         try:
             return await self._copy(key, entry)
         except ChunkGone:
             newer = await self._superseded_by(entry)
-            return 0 if newer is None else await self._copy(key, newer)
+            return None if newer is None else await self._copy(key, newer)
 
     async def _copy(self, key: str, entry: Entry) -> int:
         content = self._source.content(entry)
@@ -149,13 +150,13 @@ class Applier:
             raise ChunkGone(f"{entry.path}: a chunk of the current version is gone from the volume servers")
         return live
 
-    async def _move(self, operation: Move) -> int:
+    async def _move(self, operation: Move) -> int | None:
         key, old_key, entry = operation.key, operation.old_key, operation.entry
         capabilities = self._sink.capabilities
         movable = capabilities.move_tree if entry.is_directory else capabilities.move
         if movable and await self._sink.move(old_key, key, entry):
             return 0
-        copied = 0
+        copied: int | None = 0
         # Written first and removed second, so that a crash in between leaves the entry visible.
         if not (capabilities.move_tree and await self._is_there(key, entry)):
             copied = await self._write(key, entry)
@@ -170,7 +171,7 @@ class Applier:
         listed = await self._sink.stat(key)
         return listed is not None and await self._sink.matches(listed, entry)
 
-    async def _refresh(self, key: str, path: str) -> int:
+    async def _refresh(self, key: str, path: str) -> int | None:
         live = await self._source.lookup(path)
         if live is None:
             if not self._layout.keeps_deleted:

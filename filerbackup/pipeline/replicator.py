@@ -48,7 +48,7 @@ class Wishes:
     dry_run: bool
     grace_s: float
     reconcile_every_s: float
-    lease_patience_s: float = 40.0
+    lease_patience_s: float = 20.0
 
 
 class Replicator:

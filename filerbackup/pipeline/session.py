@@ -23,7 +23,7 @@ from filerbackup.pipeline.checkpointer import Checkpointer
 from filerbackup.pipeline.filters import Scope
 from filerbackup.pipeline.layout import Layout
 from filerbackup.pipeline.limiter import Limiter
-from filerbackup.pipeline.planner import Operation, Planner
+from filerbackup.pipeline.planner import Operation, Planner, Write
 from filerbackup.pipeline.scheduler import Scheduler
 from filerbackup.pipeline.snapshot import Snapshot
 from filerbackup.pipeline.start import Start, when
@@ -91,6 +91,7 @@ class Session:
         self._phase = start.checkpoint.phase
         self._snapshot = self._new_snapshot(start.checkpoint.offset_ns)
         self._retried: set[str] = set()
+        self._walked_until_ns = 0
         self._checkpointer = Checkpointer(
             way.checkpoints, way.ends.letters, way.ends.sink, self._applier, self._position
         )
@@ -197,6 +198,7 @@ class Session:
             else:
                 watcher.logger.warning("nothing is swept: the sink is not marked as ours")
         self._phase = Phase.FOLLOW
+        self._walked_until_ns = await self._way.ends.source.now_ns()
         await self._checkpointer.save(force=True)
         watcher.logger.info(
             "snapshot done: %d files written, %d swept", watcher.counters.written, watcher.counters.swept
@@ -246,6 +248,9 @@ class Session:
     async def _take_change(self, change: Change) -> None:
         clipped = self._way.scope.clip(change)
         operation = None if clipped is None else self._way.planner.plan(clipped)
+        if isinstance(operation, Write) and change.ts_ns <= self._walked_until_ns:
+            # The walk has most likely copied this very version; the log only repeats it.
+            operation.look = True
         if operation is None:
             self._watermark.pass_by(change.ts_ns)
             return

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from filerbackup.errors import FilerBackupError
-from filerbackup.pipeline.planner import Move, Operation, Write
+from filerbackup.pipeline.planner import Move, Operation, Refresh, Remove, Write
 from filerbackup.retry import Action
 from filerbackup.state.base import DeadLetter
 
@@ -49,10 +49,11 @@ class Counters:
     written: int = 0
     removed: int = 0
     moved: int = 0
+    unchanged: int = 0
+    refreshed: int = 0
     bytes: int = 0
     retries: int = 0
     superseded: int = 0
-    dead_letters: int = 0
     swept: int = 0
 
 
@@ -60,8 +61,9 @@ class Counters:
 class Watcher:
     """One a replicator, for the whole life of the process.
 
-    `state` is one of the words of `filerbackup.state.checkpoints.Status`. `logger` carries the
-    sink's name, `prefix` tells its keys from those of other sinks to the listener. `now_ns` is the local clock.
+    `lettered` are the sink keys that this process gave up and has not written since. `state` is one of the words of `filerbackup.state.checkpoints.Status`. `logger` carries the
+    sink's name, `prefix` tells its keys from those of other sinks to the listener. `now_ns` is the
+    local clock.
     """
 
     logger: logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -73,6 +75,7 @@ class Watcher:
     error: str = ""
     fatal: FilerBackupError | None = None
     heartbeat_ns: int = 0
+    lettered: set[str] = field(default_factory=set)
     _spoke_at: dict[str, float] = field(default_factory=dict)
 
     def begun(self, operation: Operation) -> None:
@@ -80,19 +83,27 @@ class Watcher:
         if self.listener is not None and isinstance(operation, Write | Move):
             self.listener.started(self.prefix + operation.key, operation.entry.size)
 
-    def done(self, operation: Operation, copied_bytes: int) -> None:
-        """An operation is done; `copied_bytes` went through here for it."""
+    def done(self, operation: Operation, copied_bytes: int | None) -> None:
+        """An operation is done; `copied_bytes` went through here for it, None: nothing was to be done."""
         counters = self.counters
-        counters.bytes += copied_bytes
+        counters.bytes += copied_bytes or 0
         match operation:
+            case Write() if copied_bytes is None:
+                counters.unchanged += 1
             case Write():
                 counters.written += 1
             case Move():
                 counters.moved += 1
-            case _:
+            case Remove():
                 counters.removed += 1
+            case Refresh():
+                counters.refreshed += 1
         if self.listener is not None and isinstance(operation, Write | Move):
-            self.listener.finished(self.prefix + operation.key, operation.entry.size)
+            key = self.prefix + operation.key
+            if copied_bytes is None:
+                self.listener.skipped(key)
+            else:
+                self.listener.finished(key, operation.entry.size)
         if self.error:
             self.recovered()
 
@@ -114,9 +125,13 @@ class Watcher:
                 extra={"path": operation.path, "err": describe(error)},
             )  # fmt: skip
 
+    def settled(self, key: str) -> None:
+        """A dead letter's key has been written, or removed, after all."""
+        self.lettered.discard(key)
+
     def dead_letter(self, letter: DeadLetter) -> None:
         """An operation was given up."""
-        self.counters.dead_letters += 1
+        self.lettered.add(letter.key)
         self.logger.error(
             "dead letter: %s given up after %d tries", letter.action, letter.attempts,
             extra={"path": letter.path, "ts_ns": letter.ts_ns, "err": letter.reason},

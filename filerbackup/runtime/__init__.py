@@ -1,0 +1,1 @@
+"""The service: builds the parts, starts them, drains and stops them; signals."""

@@ -1,0 +1,1 @@
+"""Places for copies; `base` is the protocol."""

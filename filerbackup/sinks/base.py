@@ -19,7 +19,7 @@ is being read pass through unchanged. No other exception leaves a sink, but for 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -130,12 +130,16 @@ class Sink(Protocol):
         """
         ...
 
-    def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[Listed]:
+    def list(self, prefix: str = "", start_after: str = "") -> AsyncGenerator[Listed, None]:
         """All objects whose key starts with `prefix`, after `start_after`, in order, lazily.
 
         The order is that of the keys' UTF-8 bytes, where a directory counts as its key plus "/".
         Directories are listed where the sink keeps them.
         """
+        ...
+
+    async def stat(self, key: str) -> Listed | None:
+        """One object as a listing would show it, or None when it is absent."""
         ...
 
     async def matches(self, listed: Listed, entry: Entry) -> bool:

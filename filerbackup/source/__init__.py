@@ -1,0 +1,1 @@
+"""The filer as a source; `base` is the protocol."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from filerbackup.content import Content
@@ -20,7 +20,7 @@ class Source(Protocol):
         """When the oldest kept change log began, or None when there is no persisted log yet."""
         ...
 
-    def subscribe(self, since_ns: int, until_ns: int | None = None) -> AsyncIterator[Sequence[Event]]:
+    def subscribe(self, since_ns: int, until_ns: int | None = None) -> AsyncGenerator[Sequence[Event], None]:
         """Events after `since_ns`, in log order, in batches; for ever, or up to `until_ns`.
 
         Ends by itself only when `until_ns` was reached. Raises SourceUnreachable when the stream
@@ -32,7 +32,7 @@ class Source(Protocol):
         """The live entry, or None when there is none."""
         ...
 
-    def walk(self, after: str = "") -> AsyncIterator[Entry]:
+    def walk(self, after: str = "") -> AsyncGenerator[Entry, None]:
         """The live tree below the watched folder, each entry once, without the folder itself.
 
         In the order of the relative paths' UTF-8 bytes, where a directory counts as its path plus

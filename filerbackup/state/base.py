@@ -6,9 +6,13 @@ All calls raise StateError when the filer does not answer or says no: never "the
 from __future__ import annotations
 
 import enum
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+STATE_DIRECTORY = "/etc/filerbackup"
+"""What filerbackup keeps as entries on the filer (dead letters); never content of a backup."""
 
 
 class Phase(enum.Enum):
@@ -62,9 +66,25 @@ class DeadLetter:
     @property
     def letter_id(self) -> str:
         """Short and stable: one letter a key, the newest failure replaces the one before."""
-        import hashlib
-
         return hashlib.sha256(self.key.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the daemon says of itself every few seconds; times are of its own clock.
+
+    `state`: "starting", "snapshot", "following", "standby", "sink-error", "source-error", "stopped".
+    """
+
+    state: str
+    updated_ns: int
+    holder: str
+    lag_ns: int = 0
+    queued: int = 0
+    files: int = 0
+    bytes: int = 0
+    error: str = ""
+    log_horizon_ns: int | None = None
 
 
 class CheckpointStore(Protocol):
@@ -99,12 +119,35 @@ class DeadLetterStore(Protocol):
         ...
 
 
+class StatusStore(Protocol):
+    """Where one (source folder, sink)'s process says how it is."""
+
+    async def save(self, status: Status) -> None:
+        """Replace it."""
+        ...
+
+
 class Lease(Protocol):
-    """The right to work on one (source folder, sink)."""
+    """The right to work on one (source folder, sink).
+
+    A filer that restarts has forgotten its leases: then `renew` takes it anew, if nobody else was
+    faster, and `restarts` counts it, because a filer that crashed has forgotten up to a minute of
+    its change log too.
+    """
 
     @property
     def generation(self) -> int:
-        """Grows with each new holder."""
+        """Grows with each new holder while the filer lives."""
+        ...
+
+    @property
+    def left_s(self) -> float:
+        """How long writing is still safe without another renewal."""
+        ...
+
+    @property
+    def restarts(self) -> int:
+        """How often the filer had forgotten it."""
         ...
 
     async def acquire(self) -> str | None:

@@ -32,11 +32,19 @@ def claims_of(kind: str, key: str, other: str) -> Step:
             )
         case "directory":
             return Step(
-                claims=(Claim(key, False),), replaces=Replaces.KEY, replaceable=Replaces.KEY, number=0, fails=0
+                claims=(Claim(key, False),),
+                replaces=Replaces.KEY,
+                replaceable=Replaces.KEY,
+                number=0,
+                fails=0,
             )
         case "tree":
             return Step(
-                claims=(Claim(key, True),), replaces=Replaces.TREE, replaceable=Replaces.TREE, number=0, fails=0
+                claims=(Claim(key, True),),
+                replaces=Replaces.TREE,
+                replaceable=Replaces.TREE,
+                number=0,
+                fails=0,
             )
         case _:
             return Step(claims=(Claim(key, True), Claim(other, True)), number=0, fails=0)

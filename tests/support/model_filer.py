@@ -152,14 +152,17 @@ class ModelFiler:
         place = bisect_right([event.ts_ns for event in self.log], since_ns)
         while place < len(self.log):
             size = self.rng.randint(1, 7)
-            batch = [event for event in self.log[place : place + size] if event.ts_ns <= (until_ns or 1 << 62)]
+            batch = [
+                event for event in self.log[place : place + size] if event.ts_ns <= (until_ns or 1 << 62)
+            ]
             place += size
             if batch:
                 yield batch
         yield [Heartbeat(await self.now_ns())]
 
     async def lookup(self, path: str) -> Entry | None:
-        return self.tree.get(path)
+        root = Entry(path=ROOT, kind=EntryKind.DIRECTORY, mode=stat.S_IFDIR | 0o755)
+        return root if path == ROOT else self.tree.get(path)
 
     async def walk(self, after: str = "") -> AsyncGenerator[Entry, None]:
         def place(entry: Entry) -> bytes:

@@ -85,7 +85,9 @@ class WeedServer:
         deadline = time.monotonic() + READY_WITHIN_S
         while time.monotonic() < deadline:
             if self.process is not None and self.process.poll() is not None:
-                raise RuntimeError(f"weed ended with {self.process.returncode}: see {self.directory}/weed.log")
+                raise RuntimeError(
+                    f"weed ended with {self.process.returncode}: see {self.directory}/weed.log"
+                )
             with contextlib.suppress(OSError, http.client.HTTPException):
                 if self.put("/.probe/ready", b"ready") < 300 and self._s3_answers():
                     self.delete("/.probe", recursive=True)

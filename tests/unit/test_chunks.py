@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from itertools import pairwise
 
@@ -10,7 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from filerbackup.events import Chunk
+from filerbackup.filer.stubs import filer_pb2 as pb
 from filerbackup.source.chunks import Interval, visible_intervals
+from filerbackup.source.decode import chunk_from_pb
+from filerbackup.source.manifests import resolved_intervals
 
 
 def chunk(offset: int, size: int, at: int = 1, name: str = "1,01") -> Chunk:
@@ -93,6 +97,53 @@ def test_examples(chunks: list[Chunk], size: int, expected: list[tuple[int, int,
         for offset, length, index, inside in expected
     ]
     assert visible_intervals(chunks, size) == wanted
+
+
+@st.composite
+def nested_lists(draw: st.DrawFn) -> tuple[list[pb.FileChunk], list[Chunk], dict[str, bytes]]:
+    """Chunks, some of them gathered in manifests (of manifests); the same flattened; what is stored."""
+    flat = [one for one in draw(chunk_lists()) if one.size and one.offset >= 0]
+    stored: dict[str, bytes] = {}
+
+    def gather(messages: list[pb.FileChunk]) -> list[pb.FileChunk]:
+        if len(messages) < 2 or not draw(st.booleans()):
+            return messages
+        begin = draw(st.integers(0, len(messages) - 1))
+        end = draw(st.integers(begin + 1, len(messages)))
+        inside = gather(messages[begin:end])
+        first = min(one.offset for one in inside)
+        size = max(one.offset + one.size for one in inside) - first
+        name = f"2,{len(stored):010x}"
+        stored[name] = pb.FileChunkManifest(chunks=inside).SerializeToString()
+        manifest = pb.FileChunk(file_id=name, offset=first, size=size, is_chunk_manifest=True)
+        return gather([*messages[:begin], manifest, *messages[end:]])
+
+    messages = [
+        pb.FileChunk(file_id=one.file_id, offset=one.offset, size=one.size, modified_ts_ns=one.modified_ts_ns)
+        for one in flat
+    ]
+    return gather(messages), flat, stored
+
+
+@given(lists=nested_lists(), size=st.integers(0, 80))
+def test_manifests_read_as_the_list_that_they_stand_for(
+    lists: tuple[list[pb.FileChunk], list[Chunk], dict[str, bytes]], size: int
+) -> None:
+    messages, flat, stored = lists
+
+    async def read_stored(manifest: Chunk, limit: int) -> bytes:
+        return stored[manifest.file_id]
+
+    async def resolve() -> list[Interval]:
+        chunks = [chunk_from_pb(message) for message in messages]
+        return [interval async for interval in resolved_intervals(chunks, size, read_stored)]
+
+    by_name = {one.file_id: one for one in flat}
+    found = [
+        interval._replace(chunk=by_name[interval.chunk.file_id]) if interval.chunk else interval
+        for interval in asyncio.run(resolve())
+    ]
+    assert unrolled(found, flat) == painted(flat, size)
 
 
 def test_a_whole_chunk_is_known_as_such() -> None:

@@ -1,0 +1,68 @@
+"""`filerbackup run` and `filerbackup catchup`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+
+from filerbackup.cli.common import settings_of, start_logging
+from filerbackup.observe.display import display, is_terminal
+from filerbackup.observe.progress import Progress
+from filerbackup.pipeline.start import when
+from filerbackup.pipeline.watcher import describe
+from filerbackup.runtime.service import Outcome, Service
+from filerbackup.runtime.signals import stop_on_signals
+
+
+def run(options: argparse.Namespace) -> int:
+    """Follow for ever; 0 after a signal to stop."""
+    return _work(options, one_shot=False)
+
+
+def catchup(options: argparse.Namespace) -> int:
+    """Apply everything up to now; 1 when something became a dead letter or a sink gave up."""
+    return _work(options, one_shot=True)
+
+
+def _work(options: argparse.Namespace, *, one_shot: bool) -> int:
+    settings = settings_of(options, require_sinks=True)
+    handler = start_logging(settings)
+    progress = Progress("catching up" if one_shot else "replicating")
+    service = Service(settings, one_shot=one_shot, listener=progress)
+    on_terminal = is_terminal(sys.stderr, os.environ) and settings.log.format == "text"
+
+    async def work() -> Sequence[Outcome]:
+        stop = asyncio.Event()
+        with stop_on_signals(stop):
+            if not (one_shot or on_terminal):
+                return await service.run(stop)
+            async with display(progress, sys.stderr, on_terminal, handler=handler):
+                return await service.run(stop)
+
+    outcomes = asyncio.run(work())
+    if one_shot:
+        for outcome in outcomes:
+            print(_summary(outcome))
+    return max(_code(outcome, one_shot=one_shot) for outcome in outcomes)
+
+
+def _code(outcome: Outcome, *, one_shot: bool) -> int:
+    if outcome.error is not None:
+        return outcome.error.exit_code
+    return 1 if one_shot and outcome.dead_letters else 0
+
+
+def _summary(outcome: Outcome) -> str:
+    counters = outcome.counters
+    if outcome.error is not None:
+        return f"{outcome.name}: failed: {describe(outcome.error)}"
+    done = (
+        f"{outcome.name}: caught up to {when(outcome.offset_ns)}; {counters.written} written "
+        f"({counters.bytes:,} bytes), {counters.moved} moved, {counters.removed} removed"
+    )
+    if not outcome.dead_letters:
+        return done
+    return f"{done}; {outcome.dead_letters} DEAD LETTERS: see `filerbackup dead-letters list`"

@@ -1,0 +1,156 @@
+"""Putting the parts together: one replicator for each enabled sink, on shared connections."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from filerbackup.errors import SinkRefused
+from filerbackup.filer.client import FilerClient
+from filerbackup.observe.logs import bind
+from filerbackup.pipeline.apply import Applier, Ends
+from filerbackup.pipeline.budget import ByteBudget
+from filerbackup.pipeline.filters import Scope
+from filerbackup.pipeline.layout import Dated, Layout, Mirror
+from filerbackup.pipeline.limiter import Limiter
+from filerbackup.pipeline.planner import Planner
+from filerbackup.pipeline.replicator import Replicator, Wishes
+from filerbackup.pipeline.session import Way
+from filerbackup.pipeline.watcher import Listener, Watcher
+from filerbackup.settings.model import Settings, SinkSettings
+from filerbackup.sinks.base import Sink
+from filerbackup.sinks.dry_run import DryRunSink
+from filerbackup.sinks.registry import create_sink
+from filerbackup.source.filer import FilerSource
+from filerbackup.source.volumes import Volumes
+from filerbackup.state.checkpoints import FilerCheckpoints, FilerStatus
+from filerbackup.state.dry_run import DryRunCheckpoints, DryRunLetters, DryRunStatus
+from filerbackup.state.kv import KeyValues
+from filerbackup.state.lease import FilerLease, owner_name
+from filerbackup.state.letters import FilerDeadLetters
+from filerbackup.state.pair import Pair
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all replicators of a process use together."""
+
+    client: FilerClient
+    volumes: Volumes
+    scope: Scope
+    budget: ByteBudget
+    cluster: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A replicator with what its owner has to close or name."""
+
+    name: str
+    pair: Pair
+    sink: Sink
+    replicator: Replicator
+
+
+def pair_of(path: str, sink: Sink) -> Pair:
+    """The identity of (watched folder, sink)."""
+    identity = sink.identity
+    return Pair(path, identity.kind, identity.endpoint, identity.container, identity.directory)
+
+
+def make_shared(
+    settings: Settings, client: FilerClient, volumes: Volumes, cluster: str, buckets: str
+) -> Shared:
+    """The shared parts."""
+    source = settings.source
+    scope = Scope(
+        source.path,
+        exclude_paths=source.exclude_paths,
+        exclude_names=source.exclude_names,
+        buckets_directory=buckets or "/buckets",
+    )
+    budget = ByteBudget(settings.pipeline.memory_bytes)
+    return Shared(client, volumes, scope, budget, cluster, owner_name())
+
+
+def make_replicator(
+    settings: Settings,
+    of: SinkSettings,
+    shared: Shared,
+    *,
+    one_shot: bool,
+    listener: Listener | None,
+    on_refused: Callable[[SinkRefused], Awaitable[None]],
+) -> Built:
+    """One replicator. Raises UsageError for a sink that cannot be made from its settings."""
+    dry_run = settings.pipeline.dry_run
+    real_sink = create_sink(of)
+    sink: Sink = DryRunSink(real_sink) if dry_run else real_sink
+    pair = pair_of(shared.scope.root, real_sink)
+    values = KeyValues(shared.client)
+    checkpoints = (DryRunCheckpoints if dry_run else FilerCheckpoints)(values, pair, of.weed_identity)
+    source = FilerSource(
+        shared.client,
+        shared.volumes,
+        root=shared.scope.root,
+        name=f"filerbackup-{of.name}",
+        holds=shared.scope.holds,
+    )
+    letters = DryRunLetters() if dry_run else FilerDeadLetters(shared.client, pair)
+    ends = Ends(source, sink, letters)
+    prefix = f"{of.name}:" if len(settings.sinks) > 1 else ""
+    watcher = Watcher(bind(logging.getLogger("filerbackup.replicator"), sink=of.name), listener, prefix)
+    layout = _layout(settings, of, shared.scope)
+    lease = FilerLease(shared.client, pair.lock_name, shared.owner, _clock)
+    way = Way(
+        ends=ends,
+        checkpoints=checkpoints,
+        scope=shared.scope,
+        layout=layout,
+        planner=Planner(layout, sink.capabilities),
+        watcher=watcher,
+        generation=lambda: lease.generation,
+        holder=shared.owner,
+        limiter=lambda: Limiter(of.concurrency or settings.pipeline.concurrency, _clock),
+        applier=lambda limiter: Applier(
+            ends, layout, budget=shared.budget, limiter=limiter, watcher=watcher, clock=_clock
+        ),
+    )
+    replicator = Replicator(
+        way,
+        checkpoints,
+        lease,
+        (DryRunStatus if dry_run else FilerStatus)(values, pair),
+        _wishes(settings, one_shot),
+        holder=shared.owner,
+        cluster=shared.cluster,
+        filer_in_use=lambda: shared.client.current.grpc,
+        on_refused=on_refused,
+    )
+    return Built(of.name, pair, sink, replicator)
+
+
+def _layout(settings: Settings, of: SinkSettings, scope: Scope) -> Layout:
+    if of.is_incremental:
+        return Dated(scope.relative, of.timezone)
+    return Mirror(scope.relative, keeps_deleted=settings.pipeline.no_delete)
+
+
+def _wishes(settings: Settings, one_shot: bool) -> Wishes:
+    asked = settings.pipeline
+    return Wishes(
+        one_shot=one_shot,
+        start=asked.start,
+        adopt_weed_checkpoint=asked.adopt_weed_checkpoint,
+        claim=asked.claim,
+        dry_run=asked.dry_run,
+        grace_s=asked.grace_s,
+        reconcile_every_s=asked.reconcile_every_s,
+    )
+
+
+def _clock() -> float:
+    return asyncio.get_running_loop().time()

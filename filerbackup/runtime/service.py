@@ -1,0 +1,155 @@
+"""The service: connects, starts one replicator for each sink, keeps them apart, drains and stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from filerbackup.errors import FilerBackupError, SinkRefused, SourceRefused, SourceUnreachable, UsageError
+from filerbackup.filer.client import FilerClient
+from filerbackup.pipeline.watcher import Counters, Listener, describe
+from filerbackup.retry import backoff_s
+from filerbackup.runtime.build import Built, Shared, make_replicator, make_shared
+from filerbackup.settings.model import Settings, SourceSettings
+from filerbackup.source.volumes import Volumes
+from filerbackup.state.letters import PairDirectory
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one sink. `error` is None when its replicator ended as it should.
+
+    `dead_letters`: how many objects this run gave up. `offset_ns`: the last low watermark.
+    """
+
+    name: str
+    counters: Counters
+    dead_letters: int
+    offset_ns: int
+    error: FilerBackupError | None
+
+
+@asynccontextmanager
+async def connected(source: SourceSettings, settings: Settings) -> AsyncIterator[FilerClient]:
+    """A client whose filer has answered. Raises SourceUnreachable after `connect_timeout_s`."""
+    client = FilerClient(source.filers, settings.security.grpc)
+    try:
+        await _wait_for_filer(client, source.connect_timeout_s)
+        yield client
+    finally:
+        await client.close()
+
+
+async def _wait_for_filer(client: FilerClient, timeout_s: float) -> None:
+    deadline, tries = time.monotonic() + timeout_s, 0
+    while True:
+        try:
+            async with asyncio.timeout(max(0.1, deadline - time.monotonic())):
+                await client.configuration()
+                return
+        except SourceRefused:
+            raise
+        except (SourceUnreachable, TimeoutError) as error:
+            tries += 1
+            pause_s = backoff_s(tries, random.random, longest_s=2.0)
+            if time.monotonic() + pause_s >= deadline:
+                known = ", ".join(address.grpc for address in client.addresses)
+                raise SourceUnreachable(
+                    f"no filer answered within {timeout_s:g} s: {error or 'no answer'}",
+                    hint=f"tried {known} (gRPC port = HTTP port + 10000); --filer, --connect-timeout",
+                ) from None
+            await asyncio.sleep(pause_s)
+
+
+class Service:
+    """`run` works until `stop` is set, or, one-shot, until all is caught up."""
+
+    def __init__(self, settings: Settings, *, one_shot: bool, listener: Listener | None = None) -> None:
+        self._settings = settings
+        self._one_shot = one_shot
+        self._listener = listener
+        self._refused: dict[str, SinkRefused] = {}
+        self.built: list[Built] = []
+
+    async def run(self, stop: asyncio.Event) -> Sequence[Outcome]:
+        """Start, work, stop. Raises UsageError, SourceUnreachable (at the start), StateError."""
+        settings = self._settings
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(connected(settings.source, settings))
+            shared = await self._shared(stack, client)
+            await _require_folder(client, shared.scope.root)
+            pairs = PairDirectory(client)
+            for of in settings.sinks:
+                built = make_replicator(
+                    settings,
+                    of,
+                    shared,
+                    one_shot=self._one_shot,
+                    listener=self._listener,
+                    on_refused=self._note_refusal(of.name, stop),
+                )
+                stack.push_async_callback(built.sink.close)
+                if not settings.pipeline.dry_run:
+                    await pairs.register(built.pair)
+                self.built.append(built)
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._run_one(built, stop), name=built.name) for built in self.built
+                ]
+            if len(self._refused) == len(self.built) and not self._one_shot:
+                raise next(iter(self._refused.values()))
+            return [task.result() for task in tasks]
+
+    async def _shared(self, stack: AsyncExitStack, client: FilerClient) -> Shared:
+        configuration = await client.configuration()
+        _log.info("connected to filer %s, %s", client.current.http, configuration.version)
+        cluster = "dry run" if self._settings.pipeline.dry_run else await PairDirectory(client).cluster_id()
+        volumes = Volumes(
+            client.lookup_volumes,
+            read_via=self._settings.source.read_via,
+            filers=[address.http for address in client.addresses],
+            security=self._settings.security,
+        )
+        stack.push_async_callback(volumes.close)
+        return make_shared(self._settings, client, volumes, cluster, configuration.dir_buckets)
+
+    async def _run_one(self, built: Built, stop: asyncio.Event) -> Outcome:
+        """One replicator; its failure is its own affair."""
+        failure: FilerBackupError | None = None
+        try:
+            await built.replicator.run(stop)
+        except FilerBackupError as error:
+            built.replicator.watcher.logger.error("gives up", extra={"err": describe(error)})
+            failure = error
+        watcher = built.replicator.watcher
+        return Outcome(
+            built.name, watcher.counters, len(watcher.lettered), built.replicator.offset_ns, failure
+        )
+
+    def _note_refusal(self, name: str, stop: asyncio.Event) -> Callable[[SinkRefused], Awaitable[None]]:
+        """When every sink says no at its first opening there is nothing to work for: fail, and say why."""
+
+        async def note(error: SinkRefused) -> None:
+            self._refused[name] = error
+            if len(self._refused) == len(self._settings.sinks):
+                stop.set()
+
+        return note
+
+
+async def _require_folder(client: FilerClient, root: str) -> None:
+    if root == "/":
+        return
+    directory, _, name = root.rpartition("/")
+    entry = await client.lookup(directory or "/", name)
+    if entry is None or not entry.is_directory:
+        raise UsageError(
+            f"the filer has no folder {root!r}", hint="create it first, or name another with --path"
+        )

@@ -1,0 +1,235 @@
+"""Mode, owner and times of a copy, and what this file system keeps of them.
+
+What a file system keeps is found out by trying, not from its name or the user id: root without
+capabilities, root on NFS and a FAT disk are all told apart by one probe.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+from dataclasses import dataclass
+
+from filerbackup.events import Entry, EntryKind
+from filerbackup.sinks.base import Listed
+from filerbackup.sinks.local.versions import is_version, keep_version, keeps_versions, kept_version
+from filerbackup.sinks.local.workspace import LOCK, Workspace
+
+_log = logging.getLogger(__name__)
+
+_SET_ID = stat.S_ISUID | stat.S_ISGID
+_PROBE_TIME_NS = 1_000_000_001_123_456_789
+_TIME_STEPS_NS = (1, 100, 1_000, 1_000_000, 10_000_000, 1_000_000_000, 2_000_000_000)
+_PROBE_ID = 1
+_NO_ID = 0xFFFFFFFF
+"""To chown this means "leave it": a file with it stays ours, so its set-id bits must not be set."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalListed(Listed):
+    """A listed object with what `matches` needs, so that it costs no second look."""
+
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
+    ctime_ns: int = 0
+    inode: int = 0
+    target: bytes = b""
+    version: bytes = b""
+
+
+def kind_of(mode: int) -> EntryKind:
+    """The kind of what has this `st_mode`."""
+    if stat.S_ISREG(mode):
+        return EntryKind.FILE
+    if stat.S_ISDIR(mode):
+        return EntryKind.DIRECTORY
+    return EntryKind.SYMLINK if stat.S_ISLNK(mode) else EntryKind.SPECIAL
+
+
+class Metadata:
+    """Puts an entry's metadata on its copy, and compares the two.
+
+    `gives_owner`: files may be given to others, and directories of others with any mode still be
+    written to (root's usual rights). `keeps_mode`: permission bits can be set at all.
+    `time_step_ns`: modified times are cut down to a multiple of it. `keeps_versions`: see
+    `versions`. `folds_case`: names that differ only in case are one file.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        name, fd = workspace.create()
+        try:
+            own = os.fstat(fd)
+            self._own = (own.st_uid, own.st_gid)
+            self.keeps_mode = _keeps_mode(fd)
+            self.time_step_ns = _time_step_ns(fd)
+            self.keeps_versions = keeps_versions(fd)
+            self.folds_case = _exists(LOCK.upper(), workspace.fd)
+        finally:
+            os.close(fd)
+            workspace.discard(name)
+        self.gives_owner = _gives_owner(workspace)
+        self._owner_failed = False
+
+    def put_on(self, fd: int, entry: Entry) -> None:
+        """Give an open file or directory the entry's owner, mode and modified time. Raises OSError.
+
+        The owner comes first: changing it clears the set-id bits. Those are only set when the
+        owner is the source's: a set-uid file of somebody else would be a gift to its users.
+        """
+        if self.keeps_versions and entry.kind is EntryKind.FILE:
+            # First, while the mode still lets us.
+            keep_version(fd, entry)
+        owned = self._give(fd, entry)
+        if self.keeps_mode:
+            os.fchmod(fd, self._mode(entry, owned))
+        os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+
+    def put_on_symlink(self, name: bytes, directory_fd: int, entry: Entry) -> None:
+        """Give a symlink the entry's owner and modified time. Raises OSError."""
+        if self.gives_owner and (entry.uid, entry.gid) != self._own:
+            try:
+                os.chown(name, entry.uid, entry.gid, dir_fd=directory_fd, follow_symlinks=False)
+            except OSError as error:
+                self._warn_owner(entry, error)
+        times = (entry.mtime_ns, entry.mtime_ns)
+        os.utime(name, ns=times, dir_fd=directory_fd, follow_symlinks=False)
+
+    def same(self, listed: LocalListed, entry: Entry) -> bool:
+        """Whether a copy has just this entry's kind, content, times, mode, owner and symlink target.
+
+        The content goes by size, modified time and version, not by a look at the bytes. A
+        directory's own modified time is left out: every write in it changes that.
+        """
+        if listed.kind is not entry.kind or entry.kind is EntryKind.SPECIAL:
+            return False
+        if self.gives_owner and not self._owner_failed and (listed.uid, listed.gid) != (entry.uid, entry.gid):
+            return False
+        match entry.kind:
+            case EntryKind.DIRECTORY:
+                return self._same_mode(listed, entry)
+            case EntryKind.SYMLINK:
+                target = entry.symlink_target.encode("utf-8", "surrogatepass")
+                return listed.target == target and self._same_time(listed, entry)
+            case _:
+                return (
+                    listed.size == entry.size
+                    and self._same_time(listed, entry)
+                    and self._same_mode(listed, entry)
+                    and is_version(listed.version, entry)
+                )
+
+    def describe(self, key: str, name: bytes, directory_fd: int) -> LocalListed:
+        """What stands under `name` in the directory. Raises OSError; FileNotFoundError: nothing does."""
+        status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+        kind = kind_of(status.st_mode)
+        is_file = kind is EntryKind.FILE
+        return LocalListed(
+            key=key,
+            kind=kind,
+            size=status.st_size if is_file else 0,
+            mtime_ns=status.st_mtime_ns,
+            mode=stat.S_IMODE(status.st_mode),
+            uid=status.st_uid,
+            gid=status.st_gid,
+            ctime_ns=status.st_ctime_ns,
+            inode=status.st_ino,
+            target=_target(name, directory_fd) if kind is EntryKind.SYMLINK else b"",
+            version=kept_version(name, directory_fd) if is_file and self.keeps_versions else b"",
+        )
+
+    def _give(self, fd: int, entry: Entry) -> bool:
+        if (entry.uid, entry.gid) == self._own:
+            return True
+        if not self.gives_owner or _NO_ID in (entry.uid, entry.gid):
+            return False
+        try:
+            os.fchown(fd, entry.uid, entry.gid)
+        except OSError as error:
+            self._warn_owner(entry, error)
+            return False
+        return True
+
+    def _warn_owner(self, entry: Entry, error: OSError) -> None:
+        if not self._owner_failed:
+            self._owner_failed = True
+            owner = f"{entry.uid}:{entry.gid}"
+            _log.warning("copies cannot be given to %s, they stay ours: %s", owner, error.strerror)
+
+    def _mode(self, entry: Entry, owned: bool) -> int:
+        mode = stat.S_IMODE(entry.mode)
+        if not owned:
+            mode &= ~_SET_ID
+        # Without root's rights a directory that its owner may not write to could take no later copy.
+        # The owner is then this process's user, so nobody else gains anything.
+        if entry.is_directory and not self.gives_owner:
+            mode |= stat.S_IRWXU
+        return mode
+
+    def _same_mode(self, listed: LocalListed, entry: Entry) -> bool:
+        owned = (listed.uid, listed.gid) == (entry.uid, entry.gid)
+        return not self.keeps_mode or listed.mode == self._mode(entry, owned)
+
+    def _same_time(self, listed: LocalListed, entry: Entry) -> bool:
+        return listed.mtime_ns == entry.mtime_ns - entry.mtime_ns % self.time_step_ns
+
+
+def _target(name: bytes, directory_fd: int) -> bytes:
+    try:
+        return os.readlink(name, dir_fd=directory_fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise FileNotFoundError(errno.ENOENT, "the symlink was replaced") from error
+
+
+def _keeps_mode(fd: int) -> bool:
+    try:
+        for mode in (0o640, 0o705):
+            os.fchmod(fd, mode)
+            if stat.S_IMODE(os.fstat(fd).st_mode) != mode:
+                return False
+    except OSError:
+        return False
+    return True
+
+
+def _time_step_ns(fd: int) -> int:
+    os.utime(fd, ns=(_PROBE_TIME_NS, _PROBE_TIME_NS))
+    kept = os.fstat(fd).st_mtime_ns
+    for step in _TIME_STEPS_NS:
+        if _PROBE_TIME_NS - _PROBE_TIME_NS % step == kept:
+            return step
+    return _TIME_STEPS_NS[-1]
+
+
+def _exists(name: bytes, directory_fd: int) -> bool:
+    try:
+        os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
+def _gives_owner(workspace: Workspace) -> bool:
+    """Try: a directory of another user that nobody may enter, and a file in it."""
+    if os.geteuid() != 0:
+        return False
+    name = workspace.name()
+    os.mkdir(name, 0o700, dir_fd=workspace.fd)
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=workspace.fd)
+        try:
+            os.fchown(fd, _PROBE_ID, _PROBE_ID)
+            os.fchmod(fd, 0)
+            os.close(os.open(b"probe", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=fd))
+            os.unlink(b"probe", dir_fd=fd)
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+    finally:
+        workspace.discard(name)
+    return True

@@ -1,0 +1,85 @@
+"""From errno to the error tree: this one name, the whole sink, or the moment."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+
+from filerbackup.errors import ObjectRejected, SinkError, SinkRefused, SinkUnavailable
+from filerbackup.sinks.keys import shown
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_THIS_NAME = {
+    errno.ENAMETOOLONG: "is longer than the file system allows",
+    errno.EILSEQ: "holds characters that the file system does not take",
+    errno.EINVAL: "is not a name that the file system takes",
+    errno.EFBIG: "is larger than the file system allows for one file",
+    errno.EPERM: "may not be changed (immutable, or not permitted on this file system)",
+    errno.EACCES: "may not be changed (permission denied below the backup directory)",
+    errno.EOPNOTSUPP: "is of a type that the file system cannot hold",
+    errno.EBUSY: "is in use (a mount point stands there)",
+}
+_RIGHTS = "let the user of this process read, write and search the directory"
+_PLACE = "choose a directory, or move away what stands there"
+_HINTS = {
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: "mount the file system for writing",
+    errno.ENOTDIR: _PLACE,
+    errno.EEXIST: _PLACE,
+    errno.EISDIR: _PLACE,
+    errno.ELOOP: _PLACE,
+    errno.ENAMETOOLONG: "choose a shorter path",
+    errno.EINVAL: "choose a path that the file system takes",
+}
+
+
+def problem(error: OSError, directory: str, key: str = "") -> SinkError:
+    """The error of the tree for what the system said about `key`, or about the sink as a whole.
+
+    What is not known to concern one name may pass: SinkUnavailable.
+    """
+    if error.errno in _FULL:
+        return _full(error, directory)
+    reason = _THIS_NAME.get(error.errno or 0)
+    if key and reason:
+        return ObjectRejected(f"{shown(key)} {reason}: {error.strerror}")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return open_problem(error, directory)
+    about = f" ({shown(key)})" if key else ""
+    return SinkUnavailable(f"the backup directory {directory} fails{about}: {error.strerror or error}")
+
+
+def open_problem(error: OSError, directory: str) -> SinkError:
+    """The error of the tree for a directory that could not be opened or written to."""
+    if error.errno in _FULL:
+        return _full(error, directory)
+    if error.errno not in _HINTS:
+        return SinkUnavailable(f"the backup directory {directory} fails: {_said(error)}")
+    message = f"the backup directory {directory} cannot be used: {_said(error)}"
+    return SinkRefused(message, hint=_HINTS[error.errno])
+
+
+def check_lengths(key: str, path: bytes, name_max: int) -> None:
+    """Raise ObjectRejected when a component is too long, before its content is read."""
+    for component in path.split(b"/"):
+        if len(component) > name_max:
+            length = f"{len(component)} bytes long, and the file system allows {name_max}"
+            raise ObjectRejected(f"a name in {shown(key)} is {length}")
+
+
+def _said(error: OSError) -> str:
+    what = error.strerror or str(error)
+    name = error.filename
+    return f"{what}: {os.fsdecode(name)}" if isinstance(name, str | bytes) else what
+
+
+def _full(error: OSError, directory: str) -> SinkUnavailable:
+    if error.errno == errno.EDQUOT:
+        return SinkUnavailable(f"the quota of user {os.geteuid()} in {directory} is used up")
+    try:
+        free = f"{shutil.disk_usage(directory).free:,} bytes free"
+    except OSError:
+        free = "free space unknown"
+    return SinkUnavailable(f"the disk of {directory} is full ({free})", hint="free some space, or enlarge it")

@@ -1,0 +1,134 @@
+"""Deletes that come close together go to the service as one request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+
+from filerbackup.errors import SinkError, SinkUnavailable
+from filerbackup.sinks.s3.bucket import Bucket
+from filerbackup.sinks.s3.names import is_clean
+
+MOST_NAMES = 1000
+"""S3's limit for one bulk delete."""
+LINGER_S = 0.005
+"""How long the first of a batch waits for others."""
+MOST_BATCHES = 4
+"""Requests at once; more names wait, and so make larger batches."""
+_log = logging.getLogger(__name__)
+
+
+class Deletes:
+    """Collects names into bulk deletes. `close` ends what runs."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self._in_bulk = True
+        self._waiting: dict[str, asyncio.Future[SinkError | None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._running: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def delete(self, names: Iterable[str]) -> None:
+        """Remove objects; absent ones are fine. Raises the first error of those that failed."""
+        answers = {name: self._add(name) for name in names}
+        if not answers:
+            return
+        try:
+            await asyncio.wait(answers.values())
+        except asyncio.CancelledError:
+            # What was not sent yet must not be deleted behind a later write of the same object.
+            for name, answer in answers.items():
+                if self._waiting.get(name) is answer:
+                    del self._waiting[name]
+            raise
+        for answer in answers.values():
+            error = answer.result()
+            if error is not None:
+                raise error
+
+    async def close(self) -> None:
+        """End all requests; who still waits gets SinkUnavailable."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_result(_closed())
+        self._waiting.clear()
+
+    def _add(self, name: str) -> asyncio.Future[SinkError | None]:
+        answer = self._waiting.get(name)
+        if answer is not None:
+            return answer
+        loop = asyncio.get_running_loop()
+        answer = loop.create_future()
+        if self._closed:
+            answer.set_result(_closed())
+            return answer
+        self._waiting[name] = answer
+        if len(self._waiting) >= MOST_NAMES:
+            self._send()
+        elif self._timer is None:
+            self._timer = loop.call_later(LINGER_S, self._send)
+        return answer
+
+    def _send(self) -> None:
+        """Begin as many requests as may run; the rest is sent when one of them ends."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._waiting and len(self._running) < MOST_BATCHES:
+            names = list(self._waiting)[:MOST_NAMES]
+            batch = {name: self._waiting.pop(name) for name in names}
+            task = asyncio.create_task(self._carry_out(batch), name="s3-deletes")
+            self._running.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not self._closed:
+            self._send()
+
+    async def _carry_out(self, batch: dict[str, asyncio.Future[SinkError | None]]) -> None:
+        failed: dict[str, SinkError] = {}
+        all_failed: SinkError | None = _closed()
+        try:
+            failed = await self._delete(list(batch))
+            all_failed = None
+        except SinkError as error:
+            all_failed = error
+        finally:
+            for name, answer in batch.items():
+                if not answer.done():
+                    answer.set_result(all_failed or failed.get(name))
+
+    async def _delete(self, names: Sequence[str]) -> dict[str, SinkError]:
+        """Returns what failed; raises when all did."""
+        # XML cannot hold every control character, and one such name would fail the whole request.
+        clean = [name for name in names if is_clean(name)]
+        failed = await self._delete_singly([name for name in names if not is_clean(name)])
+        if self._in_bulk and clean:
+            answer = await self._bucket.delete_bulk(clean)
+            if answer is not None:
+                return failed | answer
+            _log.warning("the service has no bulk delete: objects are deleted one by one")
+            self._in_bulk = False
+        return failed | await self._delete_singly(clean)
+
+    async def _delete_singly(self, names: Sequence[str]) -> dict[str, SinkError]:
+        failed: dict[str, SinkError] = {}
+        for name in names:
+            try:
+                await self._bucket.delete(name)
+            except SinkError as error:
+                failed[name] = error
+        return failed
+
+
+def _closed() -> SinkError:
+    return SinkUnavailable("the sink was closed")

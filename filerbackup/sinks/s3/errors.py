@@ -1,0 +1,193 @@
+"""What a failed call means: the one place where answers of S3 become errors of the tree.
+
+Calls raise `Answered` (the service said no, with a status and mostly a code) or `Unanswered`
+(nothing that counts as an answer came); `classify` turns either into what a caller may see. Texts
+from the service are cut to one short line, and URLs lose their query, which may carry a signature.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+
+import aiohttp
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+
+from filerbackup.errors import ObjectRejected, SinkError, SinkRefused, SinkThrottled, SinkUnavailable
+
+_THROTTLED = frozenset(
+    {"SlowDown", "SlowDownRead", "SlowDownWrite", "Throttling", "ThrottlingException",
+     "RequestLimitExceeded", "RequestThrottled", "TooManyRequests", "TooManyRequestsException"}
+)  # fmt: skip
+_OBJECT = frozenset(
+    {"KeyTooLongError", "KeyTooLong", "InvalidObjectName", "XMinioInvalidObjectName", "InvalidURI",
+     "EntityTooLarge", "MetadataTooLarge", "InvalidTag"}
+)  # fmt: skip
+_REFUSED = frozenset(
+    {"AccessDenied", "AllAccessDisabled", "AccountProblem", "AccountSuspended", "InvalidAccessKeyId",
+     "SignatureDoesNotMatch", "NoSuchBucket", "InvalidBucketName", "ExpiredToken", "InvalidToken",
+     "TokenRefreshRequired", "RequestTimeTooSkewed", "AuthorizationHeaderMalformed",
+     "AuthorizationQueryParametersError", "PermanentRedirect", "TemporaryRedirect",
+     "IllegalLocationConstraintException", "NotSignedUp", "InvalidStorageClass", "InvalidSecurity",
+     "NotImplemented", "MethodNotAllowed"}
+)  # fmt: skip
+_REFUSED_STATUS = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405, 501})
+
+_CREDENTIALS = "check aws_access_key_id and aws_secret_access_key, or the AWS environment and profile"
+_ENDPOINT = "check `endpoint`: scheme, host and port of the S3 API, not of a web console"
+_HINTS = {
+    "InvalidAccessKeyId": _CREDENTIALS,
+    "SignatureDoesNotMatch": _CREDENTIALS,
+    "ExpiredToken": "the temporary credentials ran out: renew them",
+    "InvalidToken": "the session token is not valid: renew the credentials",
+    "NoSuchBucket": "create the bucket, or correct `bucket`",
+    "InvalidBucketName": "correct `bucket`",
+    "RequestTimeTooSkewed": "set the clock of this machine",
+    "InvalidStorageClass": "correct `storage_class`",
+    "AccessDenied": "the credentials need s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject and "
+    "s3:AbortMultipartUpload on the bucket",
+}
+_OTHER_REGION = frozenset(
+    {"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed",
+     "AuthorizationQueryParametersError", "IllegalLocationConstraintException"}
+)  # fmt: skip
+
+_obstore_status = re.compile(
+    r"Error performing [A-Z]+ \S+ in \S+ - Server returned non-2xx status code: ([0-9]{3})\b[^:]*:?(.*)",
+    re.DOTALL,
+).search
+_code_element = re.compile(r"<Code>\s*([A-Za-z0-9.]{1,80})\s*</Code>").search
+_message_element = re.compile(r"<Message>([^<]*)</Message>").search
+_query = re.compile(r"(https?://[^\s?'\"]*)\?[^\s'\"]*")
+
+
+class Answered(Exception):
+    """The service answered with an error. `region`: where the service says the bucket is."""
+
+    def __init__(self, status: int, code: str = "", message: str = "", region: str = "") -> None:
+        super().__init__(f"HTTP {status} {code}")
+        self.status, self.code, self.message, self.region = status, code, message, region
+
+
+class Unanswered(Exception):
+    """No answer, half an answer, or an answer that is none. `refused`: and a person has to act."""
+
+    def __init__(self, reason: str, *, refused: bool = False, hint: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.refused, self.hint = reason, refused, hint
+
+
+def classify(error: Answered | Unanswered, what: str) -> SinkError:
+    """The error for a caller; `what` names the call in a few words, such as "s3:bucket: PUT 'a/b'"."""
+    if isinstance(error, Unanswered):
+        text = f"{what}: {one_line(error.reason)}"
+        return SinkRefused(text, hint=error.hint) if error.refused else SinkUnavailable(text)
+    said = f"HTTP {error.status} {error.code}".rstrip()
+    text = f"{what}: {said}" + (f": {one_line(error.message)}" if error.message else "")
+    if error.code in _OBJECT or error.status in (413, 414):
+        return ObjectRejected(text)
+    if error.code in _THROTTLED or error.status == 429:
+        return SinkThrottled(text)
+    if error.code in _REFUSED or _is_elsewhere(error) or _is_refused(error):
+        return SinkRefused(text, hint=_hint(error))
+    # An unknown 4xx too: whether it is this object's fault shows when others go through.
+    return SinkUnavailable(text)
+
+
+def _is_refused(error: Answered) -> bool:
+    """A refusal without a code of S3's: HEAD has no body, and other servers answer in HTML."""
+    return not error.code and error.status in _REFUSED_STATUS
+
+
+def _is_elsewhere(error: Answered) -> bool:
+    """Whether the bucket is in another region; Amazon names the region in other refusals too."""
+    if error.code in _OTHER_REGION:
+        return True
+    return bool(error.region) and not error.code and error.status in (301, 307, 400)
+
+
+def _hint(error: Answered) -> str:
+    if _is_elsewhere(error):
+        if error.region:
+            return f"set region = {one_line(error.region, 60)!r}: the bucket is there"
+        return "correct `region`: the bucket is in another one"
+    if not error.code:
+        return _HINTS["AccessDenied"] if error.status in (401, 403) else _ENDPOINT
+    return _HINTS.get(error.code, "")
+
+
+def one_line(text: str, most: int = 300) -> str:
+    """Printable, on one line, cut, and without the query of any URL."""
+    clean = _query.sub(r"\1", " ".join(text.split()))
+    clean = "".join(character if character.isprintable() else "?" for character in clean)
+    return clean if len(clean) <= most else clean[:most] + "…"
+
+
+def from_obstore(error: BaseError | FileNotFoundError, name: str) -> Answered | Unanswered:
+    """Read an error of obstore, which carries the answer only in its text.
+
+    The object's name is cut out of it first, lest a name be read as an answer.
+    """
+    text = str(error).partition("\n\nDebug source:")[0].replace(name, "…")
+    found = _obstore_status(text)
+    if found is not None:
+        code, message = _code_element(found[2]), _message_element(found[2])
+        return Answered(int(found[1]), code[1] if code else "", message[1] if message else "")
+    if isinstance(error, FileNotFoundError):
+        return Answered(404, "NoSuchBucket")
+    if isinstance(error, PermissionDeniedError):
+        return Answered(403)
+    if isinstance(error, UnauthenticatedError):
+        return Unanswered("no valid credentials", refused=True, hint=_CREDENTIALS)
+    reason = text.rpartition(" - ")[2] if " - " in text else text
+    return Unanswered(f"no answer: {_connection_problem(str(error)) or one_line(reason, 120)}")
+
+
+def _connection_problem(text: str) -> str:
+    """The operating system's own words, where the debug text of obstore has them."""
+    for words in ("Connection refused", "Connection reset", "failed to lookup address", "TimedOut",
+                  "Network is unreachable", "No route to host", "invalid peer certificate"):  # fmt: skip
+        if words in text:
+            return "timed out" if words == "TimedOut" else words
+    return ""
+
+
+def from_botocore(error: ClientError | BotoCoreError) -> Answered | Unanswered:
+    """Read an error of botocore."""
+    if isinstance(error, ClientError):
+        answer = error.response.get("Error", {})
+        code = str(answer.get("Code", ""))
+        headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        region = str(answer.get("Region", "") or headers.get("x-amz-bucket-region", ""))
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        # An answer without a body has its status as the code.
+        return Answered(status, "" if code.isdecimal() else code, str(answer.get("Message", "")), region)
+    if isinstance(error, NoCredentialsError) or "Credential" in type(error).__name__:
+        return Unanswered("no credentials were found", refused=True, hint=_CREDENTIALS)
+    return Unanswered(f"no answer: {one_line(str(error), 200)}")
+
+
+def from_aiohttp(error: aiohttp.ClientError | OSError | TimeoutError) -> Unanswered:
+    """Read an error of aiohttp or the socket below it."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
+        return Unanswered(
+            "the server's TLS certificate is not trusted, or this is no TLS port",
+            refused=True,
+            hint="set AWS_CA_BUNDLE to the file with the certificate of its authority, "
+            "or correct the scheme of `endpoint`",
+        )
+    if isinstance(error, ssl.SSLError):
+        return Unanswered("TLS failed")
+    if isinstance(error, TimeoutError):
+        return Unanswered("no answer in time")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        reason = error.os_error.strerror or type(error.os_error).__name__
+        return Unanswered(f"no connection to {error.host}:{error.port}: {reason}")
+    return Unanswered(f"the connection broke: {type(error).__name__}")
+
+
+def not_s3(status: int, content_type: str) -> Unanswered:
+    """Something answers at the endpoint, and it does not speak S3."""
+    kind = one_line(content_type, 60) or "no content type"
+    return Unanswered(f"the answer is not S3's (HTTP {status}, {kind})", refused=True, hint=_ENDPOINT)

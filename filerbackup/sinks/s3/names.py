@@ -1,0 +1,102 @@
+"""How keys become object names in the bucket, and the reverse.
+
+A file is the object `<directory>/<key>`. A symlink is `<directory>/<key>.rclonelink` with the
+target as its bytes, which is rclone's convention. A directory that carries content of its own is
+`<directory>/<key>/`; one that carries none is not kept.
+"""
+
+from __future__ import annotations
+
+import re
+
+from filerbackup.errors import ObjectRejected, UsageError
+from filerbackup.events import EntryKind
+from filerbackup.sinks.base import OWN_PREFIX, Listed
+from filerbackup.sinks.keys import check_key, check_own_key, is_own, shown
+from filerbackup.sinks.s3.answers import Found
+
+LINK_SUFFIX = ".rclonelink"
+MOST_NAME_BYTES = 1024
+"""Amazon's limit; services that take less say so themselves."""
+
+_control = re.compile("[\x00-\x1f\x7f\ufffe\uffff]").search
+_altered = re.compile(r"[\x00-\x1f\x7f\\]").findall
+
+
+class Names:
+    """The names under one directory of a bucket ("" or "/": the whole bucket). Raises UsageError."""
+
+    def __init__(self, directory: str) -> None:
+        parts = [part for part in directory.split("/") if part]
+        if any(part in (".", "..") for part in parts):
+            raise UsageError(f"the directory {directory!r} of an S3 sink has a '.' or '..' component")
+        self.prefix = "".join(f"{part}/" for part in parts)
+
+    def file(self, key: str) -> str:
+        """The object of a file. Raises ObjectRejected."""
+        if key.endswith(LINK_SUFFIX):
+            raise ObjectRejected(f"the name {shown(key)}: a file whose name ends in {LINK_SUFFIX} "
+                                 "would be taken for a symlink")  # fmt: skip
+        return self.plain(key)
+
+    def link(self, key: str) -> str:
+        """The object of a symlink. Raises ObjectRejected."""
+        return self._checked(key, LINK_SUFFIX)
+
+    def body(self, key: str) -> str:
+        """The object with a directory's own content; all below begins with it. Raises ObjectRejected."""
+        return self._checked(key, "/")
+
+    def own(self, key: str) -> str:
+        """An object of filerbackup's own. Raises ObjectRejected."""
+        check_own_key(key)
+        return self.prefix + key
+
+    def plain(self, key: str) -> str:
+        """The object with the key's own name, whatever it is. Raises ObjectRejected."""
+        return self._checked(key, "")
+
+    def listed(self, found: Found, *, links: bool) -> Listed | None:
+        """What an object is in the sink, None when it is none of the sink's. `links`: it may be a symlink.
+
+        Zero bytes under a name that ends in a slash are a marker of some other program's: nothing
+        that was ever written here.
+        """
+        key, kind = found.name.removeprefix(self.prefix), EntryKind.FILE
+        if key.endswith("/"):
+            key, kind = key[:-1], EntryKind.DIRECTORY
+        elif links and key.endswith(LINK_SUFFIX):
+            key, kind = key.removesuffix(LINK_SUFFIX), EntryKind.SYMLINK
+        if is_own(key) or (kind is EntryKind.DIRECTORY and found.size == 0):
+            return None
+        try:
+            check_key(key)
+        except ObjectRejected:
+            return None
+        return Listed(key=key, kind=kind, size=found.size, etag=found.etag)
+
+    @property
+    def own_prefix(self) -> str:
+        """What all names of filerbackup's own begin with."""
+        return f"{self.prefix}{OWN_PREFIX}/"
+
+    def _checked(self, key: str, suffix: str) -> str:
+        check_key(key)
+        name = f"{self.prefix}{key}{suffix}"
+        # A character is at most four bytes: most names need not be encoded to be sure.
+        if len(name) * 4 > MOST_NAME_BYTES and len(name.encode()) > MOST_NAME_BYTES:
+            raise ObjectRejected(f"the name {shown(key)} is longer than the {MOST_NAME_BYTES} bytes of S3")
+        return name
+
+
+def is_clean(name: str) -> bool:
+    """Whether the name is without control characters: obstore refuses them, and XML cannot hold all."""
+    return _control(name) is None
+
+
+def doubtful_characters(name: str) -> set[str]:
+    """Characters that some services silently replace: control characters, and the backslash.
+
+    (The gateway of SeaweedFS 4.48 turns a backslash into a slash.)
+    """
+    return set(_altered(name))

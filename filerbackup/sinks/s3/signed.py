@@ -1,0 +1,119 @@
+"""Requests of our own with signed URLs: listings, reading, and the parts of large uploads.
+
+botocore signs, aiohttp carries. Against the SDK's own call that is a third of the CPU for a small
+request, a tenth for a page of a listing, and a body is sent piece by piece without being copied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import aiohttp
+from botocore.exceptions import BotoCoreError, ClientError
+from yarl import URL
+
+from filerbackup.sinks.s3.answers import parse_error
+from filerbackup.sinks.s3.client import S3Client
+from filerbackup.sinks.s3.errors import Answered, Unanswered, from_aiohttp, from_botocore
+
+CONNECT_S = 10.0
+STALL_S = 60.0
+"""A call in which not a byte moves for so long is given up."""
+MOST_ERROR_BYTES = 64 << 10
+_VALID_S = 3600
+
+
+class Stall:
+    """A deadline that moves on with every sign of progress, whichever task sees it."""
+
+    def __init__(self, timeout: asyncio.Timeout) -> None:
+        self._timeout: asyncio.Timeout | None = timeout
+
+    def progress(self) -> None:
+        """Something moved."""
+        if self._timeout is not None and not self._timeout.expired():
+            self._timeout.reschedule(asyncio.get_running_loop().time() + STALL_S)
+
+    def end(self) -> None:
+        """The call is over: what comes late changes nothing."""
+        self._timeout = None
+
+
+@asynccontextmanager
+async def stalling() -> AsyncIterator[Stall]:
+    """A block in which something has to move every `STALL_S`. Raises Unanswered."""
+    try:
+        async with asyncio.timeout(STALL_S) as timeout:
+            stall = Stall(timeout)
+            try:
+                yield stall
+            finally:
+                stall.end()
+    except TimeoutError:
+        raise Unanswered(f"nothing moved for {STALL_S:.0f} s") from None
+
+
+class SignedHttp:
+    """Signs with an aiobotocore client, sends through one aiohttp session; owns the session."""
+
+    def __init__(self, client: S3Client, session: aiohttp.ClientSession, proxy: str | None) -> None:
+        self._client = client
+        self._session = session
+        self._proxy = proxy
+
+    @asynccontextmanager
+    async def request(
+        self,
+        method: str,
+        operation: str,
+        parameters: Mapping[str, str | int],
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: AsyncIterator[bytes | memoryview] | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """One request; the answer is good (2xx). Raises Answered, Unanswered.
+
+        The caller sets the deadline: `asyncio.timeout` or `Stall` around it.
+        """
+        url = await self._sign(method, operation, parameters)
+        try:
+            async with self._session.request(
+                method, url, headers=headers, data=body, proxy=self._proxy, allow_redirects=False
+            ) as response:
+                if not 200 <= response.status < 300:
+                    raise await _refusal(response)
+                yield response
+        except (aiohttp.ClientError, OSError) as error:
+            # TimeoutError is an OSError; the URL with its signature stays out of the chain.
+            raise from_aiohttp(error) from None
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    async def _sign(self, method: str, operation: str, parameters: Mapping[str, str | int]) -> URL:
+        try:
+            url = await self._client.generate_presigned_url(
+                operation, Params=dict(parameters), ExpiresIn=_VALID_S, HttpMethod=method
+            )
+        except (BotoCoreError, ClientError) as error:
+            raise from_botocore(error) from error
+        return URL(url, encoded=True)
+
+
+async def read_all(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """The whole body. Raises Unanswered when it is longer than `most`."""
+    body = bytearray()
+    async for block in response.content.iter_any():
+        body += block
+        if len(body) > most:
+            raise Unanswered(f"the answer is longer than {most >> 10} KiB")
+    return bytes(body)
+
+
+async def _refusal(response: aiohttp.ClientResponse) -> Answered:
+    code, message, region = parse_error(await read_all(response, MOST_ERROR_BYTES))
+    region = region or response.headers.get("x-amz-bucket-region", "")
+    return Answered(response.status, code, message, region)

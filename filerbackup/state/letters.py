@@ -1,0 +1,149 @@
+"""Dead letters: one small entry each in the filer's tree, so that a list needs no index."""
+
+from __future__ import annotations
+
+import json
+import stat
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from filerbackup.errors import FilerBackupError, StateError
+from filerbackup.filer.client import FilerClient
+from filerbackup.filer.stubs import filer_pb2 as pb
+from filerbackup.state.base import STATE_DIRECTORY, DeadLetter
+from filerbackup.state.pair import Pair
+
+_PAGE = 1000
+_PAIR_FILE = "pair.json"
+_CLUSTER_FILE = "cluster.json"
+_ALREADY_EXISTS = 5
+_KNOWN = {field.name for field in fields(DeadLetter)}
+
+
+class FilerDeadLetters:
+    """Satisfies `filerbackup.state.base.DeadLetterStore`."""
+
+    def __init__(self, client: FilerClient, pair: Pair) -> None:
+        self._client = client
+        self._directory = f"{pair.entry_directory}/dead-letters"
+
+    async def put(self, letter: DeadLetter) -> None:
+        """Keep it."""
+        await write_entry(self._client, self._directory, f"{letter.letter_id}.json", asdict(letter))
+
+    async def remove(self, letter_id: str) -> bool:
+        """Drop it."""
+        try:
+            found = await self._client.lookup(self._directory, f"{letter_id}.json")
+            if found is None:
+                return False
+            request = pb.DeleteEntryRequest(
+                directory=self._directory, name=f"{letter_id}.json", is_delete_data=True
+            )
+            answer = await self._client.call(lambda stub: stub.DeleteEntry, request)
+        except FilerBackupError as error:
+            raise StateError(f"cannot remove a dead letter: {error}") from None
+        if answer.error and "no entry is found" not in answer.error:
+            raise StateError(f"cannot remove a dead letter: {answer.error[:300]}")
+        return True
+
+    async def all(self) -> Sequence[DeadLetter]:
+        """All, oldest first."""
+        letters = []
+        for record in await read_entries(self._client, self._directory):
+            try:
+                letters.append(DeadLetter(**{name: record[name] for name in record if name in _KNOWN}))
+            except TypeError:
+                raise StateError(f"a dead letter in {self._directory} cannot be read") from None
+        return sorted(letters, key=lambda letter: (letter.ts_ns, letter.key))
+
+
+class PairDirectory:
+    """Which pairs a filer knows of, whoever works on them."""
+
+    def __init__(self, client: FilerClient) -> None:
+        self._client = client
+
+    async def register(self, pair: Pair) -> None:
+        """Make the pair known."""
+        await write_entry(self._client, pair.entry_directory, _PAIR_FILE, asdict(pair))
+
+    async def cluster_id(self) -> str:
+        """The name of this namespace, given at the first look: a filer that was built anew has another.
+
+        The filer has a signature of its own, but filers with separate stores have different ones.
+        """
+        for _ in range(2):
+            entry = await self._client.lookup(STATE_DIRECTORY, _CLUSTER_FILE)
+            if entry is not None:
+                try:
+                    return str(json.loads(entry.content)["cluster"])
+                except (ValueError, KeyError, TypeError):
+                    raise StateError(f"{STATE_DIRECTORY}/{_CLUSTER_FILE} cannot be read") from None
+            record = {"version": 1, "cluster": str(uuid.uuid4())}
+            await write_entry(self._client, STATE_DIRECTORY, _CLUSTER_FILE, record, exclusive=True)
+        raise StateError(f"{STATE_DIRECTORY}/{_CLUSTER_FILE} cannot be written")
+
+    async def all(self) -> list[Pair]:
+        """All known pairs."""
+        pairs = []
+        try:
+            directories = await self._client.list_page(STATE_DIRECTORY, "", _PAGE)
+            for directory in directories:
+                entry = await self._client.lookup(f"{STATE_DIRECTORY}/{directory.name}", _PAIR_FILE)
+                if entry is not None:
+                    pairs.append(Pair(**json.loads(entry.content)))
+        except FilerBackupError as error:
+            raise StateError(f"cannot list what is backed up: {error}") from None
+        except (TypeError, ValueError):
+            raise StateError(f"an entry below {STATE_DIRECTORY} cannot be read") from None
+        return pairs
+
+
+async def write_entry(
+    client: FilerClient, directory: str, name: str, record: dict[str, Any], *, exclusive: bool = False
+) -> None:
+    """Store a JSON object as a file with its content inside the entry. Raises StateError.
+
+    `exclusive`: leave one that is there already alone.
+    """
+    content = json.dumps(record).encode()
+    now = int(time.time())
+    entry = pb.Entry(
+        name=name,
+        content=content,
+        attributes=pb.FuseAttributes(
+            file_size=len(content), mtime=now, crtime=now, file_mode=stat.S_IRUSR | stat.S_IWUSR
+        ),
+    )
+    try:
+        answer = await client.call(
+            lambda stub: stub.CreateEntry,
+            pb.CreateEntryRequest(directory=directory, entry=entry, o_excl=exclusive),
+        )
+    except FilerBackupError as error:
+        raise StateError(f"cannot write {directory}/{name}: {error}", hint=error.hint) from None
+    if answer.error and not (exclusive and answer.error_code == _ALREADY_EXISTS):
+        raise StateError(f"cannot write {directory}/{name}: {answer.error[:300]}")
+
+
+async def read_entries(client: FilerClient, directory: str) -> list[dict[str, Any]]:
+    """All JSON objects that `write_entry` stored in a directory. Raises StateError."""
+    records: dict[str, dict[str, Any]] = {}
+    last = ""
+    while True:
+        try:
+            page = await client.list_page(directory, last, _PAGE)
+        except FilerBackupError as error:
+            raise StateError(f"cannot list {directory}: {error}") from None
+        for entry in page:
+            try:
+                records[entry.name] = json.loads(entry.content)
+            except ValueError:
+                raise StateError(f"{directory}/{entry.name} cannot be read") from None
+        if len(page) < _PAGE:
+            return list(records.values())
+        last = page[-1].name

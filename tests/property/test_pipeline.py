@@ -1,0 +1,245 @@
+"""The whole pipeline against a simple model: random histories, random failures, crashes at any step.
+
+Checked at the end: the sink holds what the source holds. Checked at every stored checkpoint: what is
+durable covers all changes up to it (the promises durable-first and replay-safe).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from unittest.mock import patch
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from filerbackup import retry
+from filerbackup.errors import SinkThrottled, SinkUnavailable
+from filerbackup.events import Delete, Entry, Rename, Upsert
+from filerbackup.pipeline import checkpointer
+from filerbackup.pipeline.apply import Applier, Ends
+from filerbackup.pipeline.budget import ByteBudget
+from filerbackup.pipeline.filters import Scope
+from filerbackup.pipeline.layout import Dated, Layout, Mirror
+from filerbackup.pipeline.limiter import Limiter
+from filerbackup.pipeline.planner import Planner
+from filerbackup.pipeline.session import Session, Way
+from filerbackup.pipeline.start import choose_start
+from filerbackup.pipeline.watcher import Watcher
+from filerbackup.sinks.base import Capabilities
+from filerbackup.sinks.memory import MemorySink
+from filerbackup.state.base import Checkpoint, Phase
+from tests.support.model_filer import ROOT, ModelFiler
+from tests.support.model_state import ModelCheckpoints, ModelLetters
+
+NAMES = ["a", "b", "a-b", "c.d", "é"]
+paths = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map(lambda parts: "/".join([ROOT, *parts]))
+action = st.one_of(
+    st.tuples(st.just("write"), paths, st.binary(max_size=20)),
+    st.tuples(st.just("write"), paths, st.binary(max_size=20)),
+    st.tuples(st.just("mkdir"), paths),
+    st.tuples(st.just("delete"), paths),
+    st.tuples(st.just("rename"), paths, paths),
+    st.tuples(st.just("vacuum")),
+)
+histories = st.lists(st.lists(action, max_size=14), min_size=1, max_size=4)
+
+TREES = Capabilities(directories=True, symlinks=True, move=True, move_tree=True, write_buffer_bytes=0)
+OBJECTS = Capabilities(directories=False, symlinks=True, move=False, move_tree=False, write_buffer_bytes=0)
+
+
+class World:
+    """A model filer, a sink in memory, and the state between the lives of a process."""
+
+    def __init__(self, rng: random.Random, capabilities: Capabilities, *, dated: bool) -> None:
+        self.rng = rng
+        self.filer = ModelFiler(rng)
+        self.sink = MemorySink(capabilities=capabilities)
+        self.letters = ModelLetters()
+        self.checkpoints = ModelCheckpoints(self.check_durable)
+        self.scope = Scope(ROOT)
+        self.layout: Layout = Dated(self.scope.relative) if dated else Mirror(self.scope.relative)
+
+    def do(self, steps: list[tuple[object, ...]]) -> None:
+        """Change the source."""
+        for name, *arguments in steps:
+            getattr(self.filer, str(name))(*arguments)
+
+    def break_sink(self) -> None:
+        """Some of the next calls fail, or are done and only the answer is lost."""
+        for _ in range(self.rng.randrange(4)):
+            error = self.rng.choice([SinkUnavailable("down"), SinkThrottled("slow down")])
+            operation = self.rng.choice(["write", "write", "delete", "delete_tree", "move", "stat"])
+            self.sink.fail(operation, error, times=self.rng.randint(1, 3), after=self.rng.random() < 0.5)
+
+    async def live(self, steps: int | None, *, wish: str = "auto") -> None:
+        """One life of the process: to the end, or for so many steps of the loop, then a crash."""
+        await self.sink.open()
+        ends = Ends(self.filer, self.sink, self.letters)
+        clock = asyncio.get_running_loop().time
+        watcher = Watcher(_quiet())
+        budget = ByteBudget(64)
+
+        def applier(limiter: Limiter) -> Applier:
+            return Applier(ends, self.layout, budget=budget, limiter=limiter, watcher=watcher, clock=clock)
+
+        way = Way(
+            ends=ends,
+            checkpoints=self.checkpoints,
+            scope=self.scope,
+            layout=self.layout,
+            planner=Planner(self.layout, self.sink.capabilities),
+            watcher=watcher,
+            limiter=lambda: Limiter(self.rng.randint(1, 6), clock),
+            applier=applier,
+            generation=lambda: 1,
+            holder="test",
+        )
+        start = await choose_start(
+            self.filer, self.checkpoints, wish=wish, adopt_weed=False, first_session=True
+        )
+        session = Session(
+            way,
+            start,
+            one_shot=True,
+            may_sweep=True,
+            was_empty=not self.sink.objects,
+            compare_soon=False,
+            reconcile_every_s=0,
+            grace_s=0.1,
+            filer_in_use=lambda: "model",
+        )
+        task = asyncio.create_task(session.run(asyncio.Event(), ()))
+        if steps is None:
+            async with asyncio.timeout(30):
+                await task
+            return
+        for _ in range(steps):
+            await asyncio.sleep(0)
+            if task.done():
+                break
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        self.sink.crash(self.rng)
+
+    # -- what must hold -----------------------------------------------------------------------------
+
+    def check_durable(self, checkpoint: Checkpoint) -> None:
+        """Whatever no later change touches must be durable as the source has it."""
+        if checkpoint.phase is Phase.SNAPSHOT or self.layout.name == "dated":
+            return
+        later = set()
+        for event in self.filer.log:
+            if event.ts_ns > checkpoint.offset_ns:
+                later |= touched(event)
+        for path in {path for event in self.filer.log for path in touched(event)} - later:
+            key = self.scope.relative(path)
+            entry, stored = self.filer.tree.get(path), self.sink.durable.get(key)
+            if entry is None:
+                assert stored is None, f"{key} is gone in the source, stored as durable {checkpoint}"
+            elif not entry.is_directory:
+                assert stored is not None, f"{key} is not durable at {checkpoint}"
+                assert stored.data == self.filer.bytes_of(entry), f"{key} is durable with other bytes"
+
+    def check_equal(self) -> None:
+        """At the end the sink holds what the layout asks for."""
+        assert self.letters.letters == {}
+        stored = {key: found.data for key, found in self.sink.objects.items() if found.kind.value == "file"}
+        if self.layout.name == "dated":
+            assert stored == stored | self.expected_dated()
+            return
+        files = {
+            self.scope.relative(path): self.filer.bytes_of(entry)
+            for path, entry in self.filer.tree.items()
+            if not entry.is_directory
+        }
+        assert stored == files
+        if self.sink.capabilities.directories:
+            directories = {
+                self.scope.relative(p) for p, entry in self.filer.tree.items() if entry.is_directory
+            }
+            assert {
+                key for key, found in self.sink.objects.items() if found.kind.value == "directory"
+            } == directories
+
+    def expected_dated(self) -> dict[str, bytes]:
+        """What surely was there to be copied: the live files, under their day."""
+        return {
+            str(self.layout.key(entry)): self.filer.bytes_of(entry)
+            for entry in self.filer.tree.values()
+            if not entry.is_directory
+        }
+
+
+def _quiet() -> logging.Logger:
+    """Failures are what is tested here; what is said of them is not."""
+    logger = logging.getLogger("filerbackup.test.quiet")
+    logger.disabled = True
+    return logger
+
+
+def touched(event: object) -> set[str]:
+    """The paths that an event is about."""
+    match event:
+        case Upsert(entry=Entry(path=path)) | Delete(entry=Entry(path=path)):
+            return {path}
+        case Rename(old=Entry(path=old), new=Entry(path=new)):
+            return {old, new}
+        case _:
+            return set()
+
+
+async def run(
+    history: list[list[tuple[object, ...]]],
+    rng: random.Random,
+    capabilities: Capabilities,
+    *,
+    dated: bool,
+    wish: str,
+) -> None:
+    world = World(rng, capabilities, dated=dated)
+    for steps in history:
+        world.do(steps)
+        world.break_sink()
+        await world.live(rng.randrange(400), wish=wish)
+    await world.live(None, wish="auto")
+    world.check_equal()
+
+
+slow_machine = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def check(
+    history: list[list[tuple[object, ...]]],
+    rng: random.Random,
+    capabilities: Capabilities,
+    dated: bool,
+    wish: str,
+) -> None:
+    with (
+        patch.object(retry, "FIRST_DELAY_S", 1e-5),
+        patch.object(retry, "LONGEST_DELAY_S", 1e-4),
+        patch.object(checkpointer, "EVERY_S", 1e-4),
+    ):
+        asyncio.run(run(history, rng, capabilities, dated=dated, wish=wish))
+
+
+@slow_machine
+@given(histories, st.randoms(use_true_random=False), st.sampled_from(["auto", "log"]))
+def test_a_mirror_in_a_tree(history: list[list[tuple[object, ...]]], rng: random.Random, wish: str) -> None:
+    check(history, rng, TREES, False, wish)
+
+
+@slow_machine
+@given(histories, st.randoms(use_true_random=False), st.sampled_from(["auto", "log"]))
+def test_a_mirror_in_a_bucket(history: list[list[tuple[object, ...]]], rng: random.Random, wish: str) -> None:
+    check(history, rng, OBJECTS, False, wish)
+
+
+@slow_machine
+@given(histories, st.randoms(use_true_random=False))
+def test_dated_copies(history: list[list[tuple[object, ...]]], rng: random.Random) -> None:
+    check(history, rng, OBJECTS, True, "auto")

@@ -1,0 +1,226 @@
+"""Looking at a bucket, and disturbing the way to it, without the sink that is tested."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import aiohttp
+from aiobotocore.session import get_session
+from aiohttp import web
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from tests.support.weed import WeedServer, running_weed
+
+ACCESS_KEY = "AKIDADMIN"
+SECRET_KEY = "secret-of-admin"
+READER_KEY = "AKIDREADER"
+READER_SECRET = "secret-of-reader"
+_SESSION = get_session()
+"""One for all tests: it parses the SDK's description of S3 once."""
+
+
+@contextlib.contextmanager
+def guarded_weed(directory: Path) -> Iterator[WeedServer]:
+    """A SeaweedFS whose S3 gateway checks signatures: an administrator, and one who may only read."""
+    directory.mkdir(parents=True)
+    identities = {
+        "identities": [
+            {
+                "name": name,
+                "credentials": [{"accessKey": access, "secretKey": secret}],
+                "actions": actions,
+            }
+            for name, access, secret, actions in (
+                ("admin", ACCESS_KEY, SECRET_KEY, ["Admin", "Read", "Write", "List", "Tagging"]),
+                ("reader", READER_KEY, READER_SECRET, ["Read", "List"]),
+            )
+        ]
+    }
+    config = directory / "s3.json"
+    config.write_text(json.dumps(identities))
+    with running_weed(directory / "data", filer_args=[f"-s3.config={config}"]) as server:
+        yield server
+
+
+class Peer:
+    """Another client of one bucket: a plain SDK client with its own settings."""
+
+    def __init__(self, client: Any, bucket: str) -> None:
+        self.client = client
+        self.bucket = bucket
+
+    async def put(self, name: str, data: bytes = b"", **parameters: Any) -> None:
+        await self.client.put_object(Bucket=self.bucket, Key=name, Body=data, **parameters)
+
+    async def get(self, name: str) -> bytes | None:
+        try:
+            answer = await self.client.get_object(Bucket=self.bucket, Key=name)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                return None
+            raise
+        return await answer["Body"].read()
+
+    async def head(self, name: str) -> dict[str, Any] | None:
+        try:
+            return await self.client.head_object(Bucket=self.bucket, Key=name)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                return None
+            raise
+
+    async def names(self, prefix: str = "") -> set[str]:
+        """All object names below a prefix."""
+        found: set[str] = set()
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        async for page in pages:
+            found.update(item["Key"] for item in page.get("Contents", []))
+        return found
+
+    async def tags(self, name: str) -> dict[str, str]:
+        answer = await self.client.get_object_tagging(Bucket=self.bucket, Key=name)
+        return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
+
+    async def uploads(self, prefix: str = "") -> set[str]:
+        """The objects that an unfinished multipart upload is for."""
+        answer = await self.client.list_multipart_uploads(Bucket=self.bucket, Prefix=prefix)
+        return {upload["Key"] for upload in answer.get("Uploads", [])}
+
+
+@asynccontextmanager
+async def peer_of(
+    server: WeedServer, bucket: str, *, access: str = ACCESS_KEY, secret: str = SECRET_KEY
+) -> AsyncIterator[Peer]:
+    """A peer on a bucket, which is made when it is not there."""
+    config = Config(s3={"addressing_style": "path"}, request_checksum_calculation="when_required")
+    async with _SESSION.create_client(
+        "s3",
+        endpoint_url=server.s3_endpoint,
+        aws_access_key_id=access,
+        aws_secret_access_key=secret,
+        region_name="us-east-1",
+        config=config,
+    ) as client:
+        with contextlib.suppress(
+            client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou
+        ):
+            await client.create_bucket(Bucket=bucket)
+        yield Peer(client, bucket)
+
+
+async def rclone(server: WeedServer, *arguments: str) -> str:
+    """Run rclone with a remote `s3:` on the server; returns what it printed."""
+    beside = Path(sys.executable).with_name("rclone")
+    environment = {
+        "RCLONE_CONFIG": "/dev/null",
+        "RCLONE_CONFIG_S3_TYPE": "s3",
+        "RCLONE_CONFIG_S3_PROVIDER": "SeaweedFS",
+        "RCLONE_CONFIG_S3_ENDPOINT": server.s3_endpoint,
+        "RCLONE_CONFIG_S3_ACCESS_KEY_ID": ACCESS_KEY,
+        "RCLONE_CONFIG_S3_SECRET_ACCESS_KEY": SECRET_KEY,
+        "RCLONE_CONFIG_S3_REGION": "us-east-1",
+        "HOME": "/nonexistent",
+    }
+    process = await asyncio.create_subprocess_exec(
+        str(beside if beside.exists() else "rclone"),
+        *arguments,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    return out.decode()
+
+
+Fault = Callable[[web.Request, bytes], Awaitable[web.StreamResponse | None]]
+
+
+class Proxy:
+    """An HTTP proxy in front of a server; `fault` may answer, break or pass (None) each request.
+
+    Keeps what was asked: method, path and query, in `requests`.
+    """
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self.fault: Fault | None = None
+        self.change: Callable[[web.Request, dict[str, str]], None] | None = None
+        self.requests: list[tuple[str, str, str]] = []
+        self.endpoint = ""
+        self._session: aiohttp.ClientSession | None = None
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        self.requests.append((request.method, unquote(request.path), request.query_string))
+        if self.fault is not None:
+            answer = await self.fault(request, body)
+            if answer is not None:
+                return answer
+        assert self._session is not None
+        from yarl import URL
+
+        url = URL(self._target + request.raw_path, encoded=True)
+        headers = {
+            name: value for name, value in request.headers.items() if name.lower() != "transfer-encoding"
+        }
+        async with self._session.request(
+            request.method, url, data=body, headers=headers, allow_redirects=False
+        ) as answer:
+            data = await answer.read()
+            kept = {
+                name: value
+                for name, value in answer.headers.items()
+                if name.lower() not in ("transfer-encoding", "connection", "date")
+            }
+            if request.method != "HEAD":
+                kept["Content-Length"] = str(len(data))
+            if self.change is not None:
+                self.change(request, kept)
+            return web.Response(status=answer.status, headers=kept, body=data)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Proxy]:
+        """Listen on a free port; `endpoint` says where."""
+        app = web.Application(client_max_size=1 << 30)
+        app.router.add_route("*", "/{path:.*}", self.handle)
+        runner = web.AppRunner(app, shutdown_timeout=0.1, auto_decompress=False)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+        self.endpoint = f"http://127.0.0.1:{port}"
+        self._session = aiohttp.ClientSession(auto_decompress=False, skip_auto_headers=("Content-Type",))
+        try:
+            yield self
+        finally:
+            await self._session.close()
+            await runner.cleanup()
+
+
+def s3_error(
+    status: int, code: str, message: str = "told so by a test", *, extra: str = "", **headers: str
+) -> web.Response:
+    """An error answer as S3 writes it."""
+    body = (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f"<Error><Code>{code}</Code><Message>{message}</Message>{extra}<RequestId>1</RequestId></Error>"
+    )
+    return web.Response(status=status, text=body, content_type="application/xml", headers=headers)
+
+
+def html(status: int) -> web.Response:
+    """What a web console or a load balancer says."""
+    return web.Response(
+        status=status, text="<!DOCTYPE html><html><body>hello</body>", content_type="text/html"
+    )
