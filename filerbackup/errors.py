@@ -4,7 +4,8 @@
     ├── UsageError              exit 2: a flag, a file or a key is wrong
     ├── SourceUnreachable       exit 3 at the start, else retried for ever
     ├── SourceRefused           the filer or a volume server says no (401, 403): retried for ever, shown
-    ├── ChunkGone               404, or no volume holds it: ask the live filer what became of the file
+    ├── ChunkGone               404: ask the live filer what became of the file
+    │   └── VolumeMissing       no server has its volume: the same, with more patience (a restart?)
     ├── Unreadable              wrong length, wrong hash, undecodable: a few tries, then a dead letter
     ├── StateError              what is kept on the filer could not be read or written: retried
     ├── LeaseLost               another process may write: stop writing, stand by
@@ -48,7 +49,11 @@ class SourceRefused(FilerBackupError):
 
 
 class ChunkGone(FilerBackupError):
-    """A chunk does not exist any more (404), or no volume server has its volume."""
+    """A chunk does not exist any more (404 wherever its volume is)."""
+
+
+class VolumeMissing(ChunkGone):
+    """No volume server has the chunk's volume: gone, or its server is just being restarted."""
 
 
 class Unreadable(FilerBackupError):

@@ -20,12 +20,15 @@ from filerbackup.errors import (
     SourceRefused,
     SourceUnreachable,
     Unreadable,
+    VolumeMissing,
 )
 
 FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 30.0
 OBJECT_TRIES = 6
 """Tries of one object whose own content or name is at fault, about six seconds in all."""
+VOLUME_TRIES = 13
+"""Tries of one object whose volume nobody has: some three minutes, so that a server can come back."""
 SINK_TRIES = 10
 """Tries of one object that the sink keeps failing while it takes others, some two minutes in all."""
 
@@ -77,6 +80,8 @@ def decide(error: Exception, attempt: int, *, others_succeed: bool, random: Call
             return Decision(Action.DEAD_LETTER)
         case SourceRefused() | SourceUnreachable():
             return Decision(Action.RETRY, delay_s)
+        case VolumeMissing():
+            return _bounded(attempt, VOLUME_TRIES, delay_s)
         case ChunkGone() | Unreadable():
             return _bounded(attempt, OBJECT_TRIES, delay_s)
         case _:

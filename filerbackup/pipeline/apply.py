@@ -118,8 +118,8 @@ class Applier:
     async def _write(self, key: str, entry: Entry) -> int | None:
         try:
             return await self._copy(key, entry)
-        except ChunkGone:
-            newer = await self._superseded_by(entry)
+        except ChunkGone as error:
+            newer = await self._superseded_by(entry, error)
             return None if newer is None else await self._copy(key, newer)
 
     async def _copy(self, key: str, entry: Entry) -> int:
@@ -133,7 +133,7 @@ class Applier:
         report = self._watcher.advanced
         return MeteredContent(content, report) if content.size >= WORTH_METERING_BYTES else content
 
-    async def _superseded_by(self, entry: Entry) -> Entry | None:
+    async def _superseded_by(self, entry: Entry, gone: ChunkGone) -> Entry | None:
         """What to write instead of an entry with a missing chunk; None when a later change covers it.
 
         Raises ChunkGone again when the live filer still has this very version: then it is damaged.
@@ -147,7 +147,7 @@ class Applier:
             self._watcher.counters.superseded += 1
             return None
         if (live.chunks, live.content) == (entry.chunks, entry.content):
-            raise ChunkGone(f"{entry.path}: a chunk of the current version is gone from the volume servers")
+            raise gone
         return live
 
     async def _move(self, operation: Move) -> int | None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
 from filerbackup.errors import StateError
 from filerbackup.pipeline.apply import Applier
+from filerbackup.pipeline.watcher import Watcher
 from filerbackup.sinks.base import Sink
 from filerbackup.state.base import Checkpoint, CheckpointStore, DeadLetterStore
 
 EVERY_S = 3.0
-_log = logging.getLogger(__name__)
 
 
 class Checkpointer:
@@ -27,9 +26,11 @@ class Checkpointer:
         sink: Sink,
         applier: Applier,
         position: Callable[[], Checkpoint],
+        watcher: Watcher,
     ) -> None:
         self._store, self._letters, self._sink, self._applier = store, letters, sink, applier
         self._position = position
+        self._watcher = watcher
         self._saved: Checkpoint | None = None
         self._one_at_a_time = asyncio.Lock()
 
@@ -50,7 +51,7 @@ class Checkpointer:
             try:
                 await self.save()
             except StateError as error:
-                _log.warning("checkpoint not stored, will be tried again", extra={"err": str(error)})
+                self._watcher.complain("checkpoint not stored, will be tried again", error)
 
     async def save(self, *, force: bool = False) -> None:
         """Flush, then store. Raises StateError, or what the sink's flush raises."""

@@ -32,6 +32,8 @@ from filerbackup.state.base import Lease, Status, StatusStore
 
 ASK_AGAIN_S = 2.0
 """How often a standby asks for the lease."""
+LONGEST_PAUSE_S = 5.0
+"""Between sessions, while the filer or the sink is away."""
 STATUS_EVERY_S = 5.0
 STATUS_CHECK_S = 0.5
 RENEW_EVERY_S = 4.0
@@ -113,7 +115,7 @@ class Replicator:
                 self._session = None
                 await self._lease.release()
             failures += 1
-            await _sleep(backoff_s(failures, random.random), stop)
+            await _sleep(backoff_s(failures, random.random, LONGEST_PAUSE_S), stop)
 
     def _ended_by(self, error: FilerBackupError) -> None:
         """Decide whether another session may do better; raises the error when not."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,7 +12,6 @@ from filerbackup.pipeline.planner import Move, Operation, Refresh, Remove, Write
 from filerbackup.retry import Action
 from filerbackup.state.base import DeadLetter
 
-_log = logging.getLogger(__name__)
 REPEAT_EVERY_S = 30.0
 """A problem that lasts is logged again after this long, not at every try."""
 
@@ -61,15 +59,14 @@ class Counters:
 class Watcher:
     """One a replicator, for the whole life of the process.
 
-    `lettered` are the sink keys that this process gave up and has not written since. `state` is one of the words of `filerbackup.state.checkpoints.Status`. `logger` carries the
-    sink's name, `prefix` tells its keys from those of other sinks to the listener. `now_ns` is the
-    local clock.
+    `lettered` are the sink keys that this process gave up and has not written since. `state` is one
+    of the words of `filerbackup.state.base.Status`. `logger` carries the sink's name, `prefix` tells
+    its keys from those of other sinks to the listener.
     """
 
     logger: logging.Logger | logging.LoggerAdapter[logging.Logger]
     listener: Listener | None = None
     prefix: str = ""
-    now_ns: Callable[[], int] = time.time_ns
     counters: Counters = field(default_factory=Counters)
     state: str = "starting"
     error: str = ""
@@ -138,6 +135,11 @@ class Watcher:
         )  # fmt: skip
         if self.listener is not None:
             self.listener.failed(self.prefix + letter.key)
+
+    def complain(self, what: str, error: Exception) -> None:
+        """Something that is tried again went wrong: said once, then now and then."""
+        if self._may_speak(what):
+            self.logger.warning("%s", what, extra={"err": describe(error)})
 
     def trouble(self, state: str, error: Exception) -> None:
         """The sink or the source as a whole does not work; said once, then now and then."""

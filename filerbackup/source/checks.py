@@ -20,7 +20,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
 
-from filerbackup.events import Chunk, Entry
+from filerbackup.events import Chunk
 from filerbackup.source.chunks import Interval
 
 Doubt = Callable[[Chunk, bytes], Awaitable[None]]
@@ -28,6 +28,7 @@ Doubt = Callable[[Chunk, bytes], Awaitable[None]]
 
 _WORTH_A_THREAD_BYTES = 256 << 10
 _MD5_BYTES = 16
+_MD5_OF_NOTHING = hashlib.md5(b"", usedforsecurity=False).digest()
 
 
 def stored_md5(chunk: Chunk) -> bytes:
@@ -47,26 +48,26 @@ def stored_md5(chunk: Chunk) -> bytes:
     return found if len(found) == _MD5_BYTES else b""
 
 
-def plausible_md5(entry: Entry) -> bytes:
-    """The entry's MD5, or empty when its chunks show that it may be of an earlier content.
+def plausible_md5(md5: bytes, size: int, chunks: Sequence[Chunk]) -> bytes:
+    """An entry's MD5, or empty when its chunks show that it may be of an earlier content.
 
     Who writes a whole file and its MD5 leaves pieces of one size, side by side. One piece has the
     MD5 of the file. Anything else was changed since.
     """
-    if not entry.md5:
+    if not md5:
         return b""
-    if entry.size == 0:
-        return entry.md5 if entry.md5 == md5_of(b"") else b""
-    chunks = sorted(entry.chunks, key=lambda chunk: chunk.offset)
-    if not chunks or chunks[0].offset != 0 or chunks[-1].offset + chunks[-1].size != entry.size:
+    if not chunks:
+        return md5 if size == 0 and md5 == _MD5_OF_NOTHING else b""
+    if len(chunks) == 1 and not chunks[0].is_manifest and stored_md5(chunks[0]) not in (b"", md5):
         return b""
-    if any(one.offset + one.size != other.offset for one, other in pairwise(chunks)):
+    ordered = sorted(chunks, key=lambda chunk: chunk.offset) if len(chunks) > 1 else chunks
+    if ordered[0].offset != 0 or ordered[-1].offset + ordered[-1].size != size:
         return b""
-    if len({chunk.size for chunk in chunks[:-1] if not chunk.is_manifest}) > 1:
+    if any(one.offset + one.size != other.offset for one, other in pairwise(ordered)):
         return b""
-    if len(chunks) == 1 and not chunks[0].is_manifest and stored_md5(chunks[0]) not in (b"", entry.md5):
+    if len({chunk.size for chunk in ordered[:-1] if not chunk.is_manifest}) > 1:
         return b""
-    return entry.md5
+    return md5
 
 
 def md5_of(data: bytes) -> bytes:

@@ -73,7 +73,7 @@ class FileContent:
             if entry.content:
                 self._md5 = entry.md5 if md5_of(entry.content) == entry.md5 else b""
             else:
-                self._md5 = plausible_md5(entry)
+                self._md5 = plausible_md5(entry.md5, entry.size, entry.chunks)
         return self._md5
 
     @property

@@ -22,6 +22,7 @@ from filerbackup.errors import (
     SourceUnreachable,
     Unreadable,
     UsageError,
+    VolumeMissing,
 )
 from filerbackup.events import Chunk
 from filerbackup.settings.model import SecuritySettings
@@ -247,7 +248,7 @@ class Volumes:
     async def _meaning(self, chunk: Chunk, volume_id: str, misses: Mapping[str, Miss]) -> FilerBackupError:
         verdicts = {miss.verdict for miss in misses.values()}
         what = f"chunk {chunk.file_id}: " + "; ".join(str(miss) for miss in misses.values())
-        nowhere = ChunkGone(f"chunk {chunk.file_id}: no volume server has volume {volume_id}")
+        nowhere = VolumeMissing(f"chunk {chunk.file_id}: no volume server has volume {volume_id}")
         if not misses:
             return nowhere
         if self._via_filer:

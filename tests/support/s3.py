@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from aiobotocore.session import get_session
 from aiohttp import web
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from multidict import CIMultiDict
+from yarl import URL
 
 from tests.support.weed import WeedServer, running_weed
 
@@ -155,9 +158,11 @@ class Proxy:
     def __init__(self, target: str) -> None:
         self._target = target
         self.fault: Fault | None = None
-        self.change: Callable[[web.Request, dict[str, str]], None] | None = None
+        self.change: Callable[[web.Request, CIMultiDict[str]], None] | None = None
         self.requests: list[tuple[str, str, str]] = []
         self.endpoint = ""
+        self.port = 0
+        self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -168,44 +173,52 @@ class Proxy:
             if answer is not None:
                 return answer
         assert self._session is not None
-        from yarl import URL
-
         url = URL(self._target + request.raw_path, encoded=True)
         headers = {
             name: value for name, value in request.headers.items() if name.lower() != "transfer-encoding"
         }
         async with self._session.request(
-            request.method, url, data=body, headers=headers, allow_redirects=False
+            request.method, url, data=io.BytesIO(body), headers=headers, allow_redirects=False
         ) as answer:
             data = await answer.read()
-            kept = {
-                name: value
+            kept = CIMultiDict(
+                (name, value)
                 for name, value in answer.headers.items()
                 if name.lower() not in ("transfer-encoding", "connection", "date")
-            }
+            )
             if request.method != "HEAD":
                 kept["Content-Length"] = str(len(data))
             if self.change is not None:
                 self.change(request, kept)
             return web.Response(status=answer.status, headers=kept, body=data)
 
+    async def listen(self, port: int = 0) -> None:
+        """Begin to take connections; `endpoint` says where."""
+        app = web.Application(client_max_size=1 << 30)
+        app.router.add_route("*", r"/{path:[\s\S]*}", self.handle)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1, auto_decompress=False)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", port, reuse_address=True)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+        self.endpoint = f"http://127.0.0.1:{self.port}"
+
+    async def hang_up(self) -> None:
+        """End all connections and take no more: nobody listens there now."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Proxy]:
-        """Listen on a free port; `endpoint` says where."""
-        app = web.Application(client_max_size=1 << 30)
-        app.router.add_route("*", "/{path:.*}", self.handle)
-        runner = web.AppRunner(app, shutdown_timeout=0.1, auto_decompress=False)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
-        self.endpoint = f"http://127.0.0.1:{port}"
+        """Listen on a free port until the end of the block."""
         self._session = aiohttp.ClientSession(auto_decompress=False, skip_auto_headers=("Content-Type",))
+        await self.listen()
         try:
             yield self
         finally:
+            await self.hang_up()
             await self._session.close()
-            await runner.cleanup()
 
 
 def s3_error(

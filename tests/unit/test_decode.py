@@ -151,11 +151,22 @@ def test_what_else_is_taken_over() -> None:
     message = entry(uid=3, gid=4, mime="text/plain", md5=b"m" * 16, ttl_sec=60, symlink_target="../t")
     message.extended["X-Amz-Meta-a"] = b"1"
     message.hard_link_id = b"h"
+    message.content = b"inline"
     found = entry_from_pb("/", message)
     assert (found.uid, found.gid, found.mime, found.md5, found.ttl_s) == (3, 4, "text/plain", b"m" * 16, 60)
     assert (found.symlink_target, found.hard_link_id) == ("../t", b"h")
     assert found.extended == {"X-Amz-Meta-a": b"1"}
-    assert entry_from_pb("/", entry(md5=b"short", ttl_sec=-1)).md5 == b""
+    assert entry_from_pb("/", entry(ttl_sec=-1)).ttl_s == 0
+
+
+def test_only_an_md5_of_this_content_is_taken_over() -> None:
+    whole = entry(md5=b"m" * 16, file_size=9)
+    whole.chunks.add(file_id="1,0102030405", size=9)
+    assert entry_from_pb("/", whole).md5 == b"m" * 16
+    for left_behind in (entry(md5=b"m" * 16), entry(md5=b"m" * 16, file_size=9), entry(md5=b"short")):
+        assert entry_from_pb("/", left_behind).md5 == b""
+    whole.chunks.add(file_id="1,0102030406", offset=3, size=2)
+    assert entry_from_pb("/", whole).md5 == b""
 
 
 _ints = {"i32": st.integers(-(2**31), 2**31 - 1), "u32": st.integers(0, 2**32 - 1)}

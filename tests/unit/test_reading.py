@@ -11,13 +11,13 @@ import json
 import os
 import time
 import tracemalloc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from filerbackup.errors import SourceRefused, SourceUnreachable
-from filerbackup.events import Chunk, Entry, EntryKind
+from filerbackup.events import Chunk
 from filerbackup.settings.secret import Secret
 from filerbackup.source import locations
 from filerbackup.source.checks import md5_of, plausible_md5, stored_md5
@@ -263,27 +263,36 @@ def test_chunk_digests(e_tag: str, expected: bytes) -> None:
     assert stored_md5(Chunk("1,00", 0, 4, 1, e_tag=e_tag, cipher_key=b"k" * 32)) == b""
 
 
-def pieces(*spans: tuple[int, int], e_tag: str = "") -> Callable[[int], Entry]:
-    chunks = tuple(Chunk("1,00", offset, size, 1, e_tag=e_tag) for offset, size in spans)
-    return lambda size: Entry("/x", EntryKind.FILE, size, md5=DIGEST, chunks=chunks)
+def kept(size: int, *spans: tuple[int, int], e_tag: str = "", md5: bytes = DIGEST) -> bytes:
+    chunks = [Chunk("1,00", offset, length, 1, e_tag=e_tag) for offset, length in spans]
+    return plausible_md5(md5, size, chunks)
 
 
 def test_which_md5_can_be_of_this_content() -> None:
-    ours, other = base64.b64encode(DIGEST).decode(), base64.b64encode(md5_of(b"other")).decode()
-    assert plausible_md5(pieces((0, 8), (8, 8), (16, 3))(19)) == DIGEST
-    assert plausible_md5(pieces((8, 8), (0, 8), (16, 8))(24)) == DIGEST
-    assert plausible_md5(pieces((0, 8))(8)) == DIGEST
-    assert plausible_md5(pieces((0, 8), e_tag=ours)(8)) == DIGEST
-    assert plausible_md5(pieces((0, 8), e_tag=other)(8)) == b""
-    for changed in (
-        pieces((0, 8), (8, 8))(20),
-        pieces((0, 8), (8, 8))(10),
-        pieces((0, 8), (9, 8))(17),
-        pieces((1, 8))(9),
-        pieces((0, 8), (4, 2))(8),
-        pieces((0, 8), (8, 4), (12, 8))(20),
-        pieces()(5),
-        pieces()(0),
-    ):
-        assert plausible_md5(changed) == b""
-    assert plausible_md5(Entry("/x", EntryKind.FILE, 0, md5=md5_of(b""))) == md5_of(b"")
+    ours = base64.b64encode(DIGEST).decode()
+    assert kept(19, (0, 8), (8, 8), (16, 3)) == DIGEST
+    assert kept(24, (8, 8), (0, 8), (16, 8)) == DIGEST
+    assert kept(8, (0, 8)) == DIGEST
+    assert kept(8, (0, 8), e_tag=ours) == DIGEST
+    assert kept(0, md5=md5_of(b"")) == md5_of(b"")
+
+
+@pytest.mark.parametrize(
+    ("size", "spans"),
+    [
+        (20, [(0, 8), (8, 8)]),
+        (10, [(0, 8), (8, 8)]),
+        (17, [(0, 8), (9, 8)]),
+        (9, [(1, 8)]),
+        (8, [(0, 8), (4, 2)]),
+        (20, [(0, 8), (8, 4), (12, 8)]),
+        (5, []),
+        (0, []),
+    ],
+)
+def test_which_md5_is_of_an_earlier_content(size: int, spans: list[tuple[int, int]]) -> None:
+    assert kept(size, *spans) == b""
+
+
+def test_one_chunk_of_another_content() -> None:
+    assert kept(8, (0, 8), e_tag=base64.b64encode(md5_of(b"other")).decode()) == b""

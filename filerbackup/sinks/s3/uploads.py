@@ -37,10 +37,10 @@ class Uploads:
         etag = await self._bucket.put(name, data, metadata)
         if self.etag_is_md5 and etag == digest.hex():
             return
-        if md5 and hashlib.md5(data, usedforsecurity=False).digest() != md5:
+        if md5 and await md5_of(data) != md5:
             await self._remove(name)
             raise Unreadable(f"the content of {name!r} does not have the MD5 that the source gives")
-        await self.check(name, len(data), wrong=self.etag_is_md5 and is_md5(etag))
+        await self._check(name, len(data), digest.hex())
 
     async def put_with_slash(self, name: str, data: bytes, metadata: ObjectMetadata) -> None:
         """Write an object whose name ends in a slash; raises ObjectRejected where its bytes are not kept.
@@ -56,20 +56,22 @@ class Uploads:
     async def check_parts(self, name: str, etag: str, md5s: list[bytes], size: int) -> None:
         """Check an object that was put together from parts with these digests."""
         digest = hashlib.md5(b"".join(md5s), usedforsecurity=False).hexdigest()
-        if self.etag_is_md5 and etag == f"{digest}-{len(md5s)}":
-            return
-        await self.check(name, size, wrong=self.etag_is_md5 and is_md5_of_parts(etag))
+        wanted = f"{digest}-{len(md5s)}"
+        if not (self.etag_is_md5 and etag == wanted):
+            await self._check(name, size, wanted)
 
-    async def check(self, name: str, size: int, *, wrong: bool) -> None:
-        """Ask for what is stored. `wrong`: its ETag is an MD5 of other bytes, unless it is encrypted.
+    async def _check(self, name: str, size: int, wanted: str) -> None:
+        """The answer said something else: ask for what is stored.
 
-        Raises SinkUnavailable, so that it is tried again.
+        Raises SinkUnavailable when that is wrong, so that it is tried again.
         """
         head = await self._bucket.head(name)
-        if head is not None and head.opaque_etag:
-            self.etag_is_md5, wrong = False, False
-        if head is not None and head.size == size and not wrong:
-            return
+        if head is not None:
+            if head.opaque_etag:
+                self.etag_is_md5 = False
+            comparable = self.etag_is_md5 and (is_md5(head.etag) or is_md5_of_parts(head.etag))
+            if head.size == size and (head.etag == wanted or not comparable):
+                return
         await self._remove(name)
         stored = "nothing" if head is None else f"{head.size} bytes with another checksum"
         raise SinkUnavailable(f"the service has stored {stored} for the {size} bytes of {name!r}")

@@ -1,0 +1,104 @@
+"""The S3 sink on a SeaweedFS whose gateway checks signatures, also behind a proxy that disturbs."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from filerbackup.content import InlineContent
+from filerbackup.errors import SinkRefused, SinkUnavailable
+from filerbackup.events import Entry
+from filerbackup.settings.model import S3Settings
+from filerbackup.settings.secret import Secret
+from filerbackup.sinks.base import Sink
+from filerbackup.sinks.s3 import S3Sink
+from tests.contract.contents import file_entry
+from tests.support.s3 import ACCESS_KEY, READER_SECRET, SECRET_KEY, Peer, Proxy, guarded_weed, peer_of
+from tests.support.weed import WeedServer
+
+BUCKET = "copies"
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="package")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WeedServer]:
+    with guarded_weed(tmp_path_factory.mktemp("s3") / "weed") as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def peer(server: WeedServer) -> AsyncIterator[Peer]:
+    async with peer_of(server, BUCKET) as peer:
+        yield peer
+
+
+@pytest.fixture
+def folder() -> str:
+    return f"f-{secrets.token_hex(4)}"
+
+
+def settings(server: WeedServer, folder: str, **changes: Any) -> S3Settings:
+    given = S3Settings(
+        "s3",
+        directory=f"/{folder}",
+        bucket=BUCKET,
+        region="us-east-1",
+        endpoint=server.s3_endpoint,
+        access_key_id=ACCESS_KEY,
+        secret_access_key=Secret(SECRET_KEY),
+        part_size_bytes=5 * MIB,
+    )
+    return dataclasses.replace(given, **changes)
+
+
+@asynccontextmanager
+async def opened(of: S3Settings) -> AsyncIterator[S3Sink]:
+    sink = S3Sink(of)
+    try:
+        await sink.open()
+        yield sink
+    finally:
+        await sink.close()
+
+
+@pytest_asyncio.fixture
+async def sink(server: WeedServer, folder: str, peer: Peer) -> AsyncIterator[S3Sink]:
+    async with opened(settings(server, folder)) as sink:
+        yield sink
+
+
+@pytest_asyncio.fixture
+async def proxy(server: WeedServer, peer: Peer) -> AsyncIterator[Proxy]:
+    async with Proxy(server.s3_endpoint).running() as proxy:
+        yield proxy
+
+
+async def write(sink: Sink, key: str, data: bytes = b"data", **attributes: Any) -> Entry:
+    entry = dataclasses.replace(file_entry(key, len(data)), **attributes)
+    await sink.write(key, entry, InlineContent(data, entry.md5))
+    return entry
+
+
+async def keys(sink: Sink, prefix: str = "", start_after: str = "") -> list[str]:
+    return [listed.key async for listed in sink.list(prefix, start_after)]
+
+
+async def refusal(of: S3Settings) -> SinkRefused:
+    sink = S3Sink(of)
+    with pytest.raises(SinkRefused) as caught:
+        await sink.open()
+    await sink.close()
+    shown = f"{caught.value} {caught.value.hint}"
+    assert "\n" not in shown
+    assert len(shown) < 700
+    for secret in (SECRET_KEY, READER_SECRET, "X-Amz", "wrong-secret"):
+        assert secret not in shown
+    with pytest.raises(SinkUnavailable):
+        await sink.delete("x")
+    return caught.value

@@ -1,0 +1,105 @@
+"""Symlinks and directories with content: objects with a name beside the key's own."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from aiohttp import web
+from multidict import CIMultiDict
+
+from filerbackup.content import InlineContent
+from filerbackup.errors import (
+    ObjectRejected,
+)
+from filerbackup.events import Entry, EntryKind
+from filerbackup.sinks.s3 import S3Sink
+from tests.contract.contents import (
+    MTIME_NS,
+    NOTHING,
+    symlink_entry,
+)
+from tests.integration.s3.conftest import keys, opened, refusal, settings, write
+from tests.support.s3 import (
+    Peer,
+    Proxy,
+)
+from tests.support.weed import WeedServer
+
+
+async def test_a_file_that_looks_like_a_symlink_is_refused(sink: S3Sink, peer: Peer, folder: str) -> None:
+    await sink.write("x", symlink_entry("x", "target"), NOTHING)
+    with pytest.raises(ObjectRejected, match="symlink"):
+        await write(sink, "x.rclonelink")
+    await sink.delete("x.rclonelink")
+    await sink.delete_tree("x.rclonelink")
+
+    assert await peer.get(f"{folder}/x.rclonelink") == b"target"
+    assert [(each.key, each.kind) async for each in sink.list()] == [("x", EntryKind.SYMLINK)]
+    assert await sink.stat("x.rclonelink") is None
+
+
+async def test_symlinks_are_known_to_every_host(server: WeedServer, peer: Peer, folder: str) -> None:
+    """What one process wrote another one finds, replaces and removes."""
+    async with opened(settings(server, folder)) as sink:
+        await write(sink, "beside")
+        for key in ("a", "b", "c"):
+            await sink.write(key, symlink_entry(key, "target"), NOTHING)
+    async with opened(settings(server, folder)) as sink:
+        assert await keys(sink) == ["a", "b", "beside", "c"]
+        assert b"".join([block async for block in sink.read("a")]) == b"target"
+        await write(sink, "a", b"a file now")
+        await sink.delete("b")
+        assert [(each.key, each.kind) async for each in sink.list()] == [
+            ("a", EntryKind.FILE), ("beside", EntryKind.FILE), ("c", EntryKind.SYMLINK),
+        ]  # fmt: skip
+    assert {name for name in await peer.names(folder) if ".filerbackup" not in name} == {
+        f"{folder}/a", f"{folder}/beside", f"{folder}/c.rclonelink",
+    }  # fmt: skip
+
+
+async def test_a_note_that_cannot_be_read_stops_the_sink(server: WeedServer, peer: Peer, folder: str) -> None:
+    await peer.put(f"{folder}/.filerbackup/s3.json", b"not json")
+    error = await refusal(settings(server, folder))
+    assert "s3.json" in str(error)
+
+
+async def test_links_are_listed_where_their_keys_belong(sink: S3Sink) -> None:
+    files = ["photo.jpg", "photo/x", "photo-1", "photo.rz", "a b", "a", "zz-1/y", "zz.d/y"]
+    links = ["photo", "a ", "zz", "photo/", "b"]
+    links = [key for key in links if not key.endswith("/")]
+    for key in files:
+        await write(sink, key)
+    for key in links:
+        await sink.write(key, symlink_entry(key, "t"), NOTHING)
+    everything = sorted(files + links, key=str.encode)
+    assert await keys(sink) == everything
+    for start in everything:
+        assert await keys(sink, start_after=start) == everything[everything.index(start) + 1 :]
+    assert await keys(sink, "photo") == [key for key in everything if key.startswith("photo")]
+    assert await keys(sink, "photo.r") == ["photo.rz"]
+
+
+async def test_a_directory_with_content(server: WeedServer, peer: Peer, proxy: Proxy, folder: str) -> None:
+    """SeaweedFS's gateway gives back no bytes for such an object; a proxy lends it the right size."""
+    entry = Entry("/d", EntryKind.DIRECTORY, mtime_ns=MTIME_NS, content=b"body", size=4)
+    async with opened(settings(server, folder)) as sink:
+        with pytest.raises(ObjectRejected, match="slash"):
+            await sink.write("d", entry, InlineContent(b"body"))
+        assert await peer.names(f"{folder}/d") == set()
+
+    def lend(request: web.Request, headers: CIMultiDict[str]) -> None:
+        if request.method == "HEAD" and request.path.endswith("/d/"):
+            headers["Content-Length"] = "4"
+
+    proxy.change = lend
+    async with opened(settings(server, folder, endpoint=proxy.endpoint)) as sink:
+        await sink.write("d", entry, InlineContent(b"body"))
+        assert f"{folder}/d/" in await peer.names(folder)
+        await write(sink, "d/below")
+        await sink.delete("d")
+        assert f"{folder}/d/" not in await peer.names(folder)
+        assert await peer.get(f"{folder}/d/below") == b"data"
+        await sink.write("d", dataclasses.replace(entry, content=b""), NOTHING)
+        await sink.delete_tree("d")
+        assert {name for name in await peer.names(folder) if ".filerbackup" not in name} == set()
