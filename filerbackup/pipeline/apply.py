@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from filerbackup.content import Content, InlineContent
-from filerbackup.errors import ChunkGone, FilerBackupError, LeaseLost, StateError
+from filerbackup.errors import ChunkGone, FilerBackupError, LeaseLost, ObjectRejected, StateError
 from filerbackup.events import Entry
 from filerbackup.pipeline.budget import ByteBudget
 from filerbackup.pipeline.claims import Claim
@@ -57,6 +58,7 @@ class Applier:
         self._clock = clock
         self._lettered: dict[str, str] = {}
         self._settled: list[str] = []
+        self._letters_change = asyncio.Lock()
 
     def know_letters(self, letters: Iterable[DeadLetter]) -> None:
         """The dead letters that there are already."""
@@ -85,6 +87,13 @@ class Applier:
         """Letters that a success has made needless; remove them once that is durable."""
         settled, self._settled = self._settled, []
         return settled
+
+    async def forget(self, settled: Iterable[str]) -> None:
+        """Remove letters, but for those whose key has become one again meanwhile."""
+        async with self._letters_change:
+            for letter_id in settled:
+                if letter_id not in self._lettered.values():
+                    await self._letters.remove(letter_id)
 
     def _settle_letters(self, operation: Operation) -> None:
         if not self._lettered:
@@ -124,6 +133,12 @@ class Applier:
 
     async def _copy(self, key: str, entry: Entry) -> int:
         content = self._source.content(entry)
+        if entry.is_directory and content.size and not self._sink.capabilities.directory_bodies:
+            await self._sink.write(key, entry, _NOTHING)
+            raise ObjectRejected(
+                f"{entry.path} is a directory with {content.size} bytes of content of its own, "
+                "which this sink cannot hold beside what is below it"
+            )
         in_sink = min(content.size, self._sink.capabilities.write_buffer_bytes)
         async with self._budget.hold(content.memory_bytes + in_sink):
             await self._sink.write(key, entry, self._metered(content))
@@ -147,7 +162,7 @@ class Applier:
             self._watcher.counters.superseded += 1
             return None
         if (live.chunks, live.content) == (entry.chunks, entry.content):
-            raise gone
+            raise type(gone)(f"content is gone, though the filer still has this version: {gone}")
         return live
 
     async def _move(self, operation: Move) -> int | None:
@@ -217,6 +232,7 @@ class Applier:
             first_failed_ns=now_ns,
             last_failed_ns=now_ns,
         )
-        await self._letters.put(letter)
-        self._lettered[letter.key] = letter.letter_id
+        async with self._letters_change:
+            await self._letters.put(letter)
+            self._lettered[letter.key] = letter.letter_id
         self._watcher.dead_letter(letter)

@@ -11,7 +11,7 @@ from filerbackup.errors import StateError
 from filerbackup.pipeline.apply import Applier
 from filerbackup.pipeline.watcher import Watcher
 from filerbackup.sinks.base import Sink
-from filerbackup.state.base import Checkpoint, CheckpointStore, DeadLetterStore
+from filerbackup.state.base import Checkpoint, CheckpointStore
 
 EVERY_S = 3.0
 
@@ -22,13 +22,12 @@ class Checkpointer:
     def __init__(
         self,
         store: CheckpointStore,
-        letters: DeadLetterStore,
         sink: Sink,
         applier: Applier,
         position: Callable[[], Checkpoint],
         watcher: Watcher,
     ) -> None:
-        self._store, self._letters, self._sink, self._applier = store, letters, sink, applier
+        self._store, self._sink, self._applier = store, sink, applier
         self._position = position
         self._watcher = watcher
         self._saved: Checkpoint | None = None
@@ -67,5 +66,4 @@ class Checkpointer:
             if moved or force:
                 await self._store.save(replace(position, updated_ns=time.time_ns()))
                 self._saved = position
-            for letter_id in settled:
-                await self._letters.remove(letter_id)
+            await self._applier.forget(settled)

@@ -93,7 +93,7 @@ class Session:
         self._retried: set[str] = set()
         self._walked_until_ns = 0
         self._checkpointer = Checkpointer(
-            way.checkpoints, way.ends.letters, way.ends.sink, self._applier, self._position, way.watcher
+            way.checkpoints, way.ends.sink, self._applier, self._position, way.watcher
         )
 
     # -- what others may ask ----------------------------------------------------------------------

@@ -40,7 +40,8 @@ class Capabilities:
     `directories`: an empty directory can be kept. `symlinks`: a symlink can be kept as such.
     `move`: a file can be moved without its bytes passing through here. `move_tree`: so can a whole
     directory in one step. `write_buffer_bytes`: the most that one `write` holds in memory beside
-    what the content itself does, however large the file is.
+    what the content itself does, however large the file is. `directory_bodies`: a directory can have
+    content of its own (on the filer, a file below which something was created keeps its bytes).
     """
 
     directories: bool
@@ -48,6 +49,7 @@ class Capabilities:
     move: bool
     move_tree: bool
     write_buffer_bytes: int
+    directory_bodies: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,12 +202,13 @@ class MemorySink:
         await self._begin("move", new_key)
         found = self.objects.get(old_key)
         there = self.objects.get(new_key)
-        if found is None or not found.is_copy_of(entry) or new_key.startswith(old_key + "/"):
+        if found is None or new_key.startswith(old_key + "/"):
             return False
         if found.kind is EntryKind.DIRECTORY:
-            if not self._capabilities.move_tree or there is not None:
+            if not self._capabilities.move_tree or there is not None or not entry.is_directory:
                 return False
-        elif not self._capabilities.move or self._is_directory(new_key):
+            found = self.objects[old_key] = MemoryObject.of(entry, b"")
+        elif not self._capabilities.move or self._is_directory(new_key) or not found.is_copy_of(entry):
             return False
         below = self._below(old_key) if found.kind is EntryKind.DIRECTORY else ()
         moved = {key: self.objects.pop(key) for key in (old_key, *below)}

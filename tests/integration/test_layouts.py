@@ -176,3 +176,18 @@ def test_a_sink_of_another_source_is_refused(weed: WeedServer, tmp_path: Path) -
         assert done.returncode == 2
         assert "/src1" in done.stderr and "/src2" in done.stderr
     assert set(local_tree(target)) == {"a"}
+
+
+def test_a_directory_with_content_of_its_own_is_never_lost_in_silence(
+    weed: WeedServer, tmp_path: Path
+) -> None:
+    """The filer keeps the bytes of a file below which something is created; a directory on disk cannot."""
+    put_many(weed, [("/body/f", b"bytes of f"), ("/body/f/below", b"1"), ("/body/other", b"2")])
+    target = tmp_path / "copy"
+    with daemon(tmp_path / "d", general(weed, "/body") + local_sink(target)) as process:
+        done = process.run("catchup")
+        assert done.returncode == 1
+        [letter] = json.loads(process.run("dead-letters list", "--json").stdout)
+        assert letter["path"] == "/body/f"
+        assert "10 bytes of content of its own" in letter["reason"]
+    assert set(local_tree(target, directories=False)) == {"f/below", "other"}

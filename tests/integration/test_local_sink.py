@@ -344,6 +344,27 @@ async def test_a_directory_that_goes_away_while_listed_is_no_error(tmp_path: Pat
         assert len(seen) < 1500
 
 
+async def test_files_that_go_away_while_listed_are_no_error(tmp_path: Path) -> None:
+    async with opened(tmp_path / "copies") as sink:
+        (tmp_path / "copies" / "d").mkdir()
+        for number in range(1500):
+            (tmp_path / "copies" / "d" / f"{number:04d}").touch()
+        seen = []
+        async for found in sink.list("d/"):
+            if not seen:
+                for number in range(1000, 1500):
+                    (tmp_path / "copies" / "d" / f"{number:04d}").unlink()
+            seen.append(found.key)
+        assert seen == [f"d/{number:04d}" for number in range(1000)]
+
+
+async def test_unfinished_copies_are_not_listed(tmp_path: Path) -> None:
+    async with opened(tmp_path / "copies") as sink:
+        await write(sink, "d/file")
+        (tmp_path / "copies" / "d" / ".filerbackup-tmp-0123-1").touch()
+        assert await keys(sink) == ["d", "d/file"]
+
+
 async def test_hard_links_of_a_copy_keep_the_old_version(tmp_path: Path) -> None:
     """Cheap snapshots (cp -al) of the directory must not change with it."""
     async with opened(tmp_path / "copies") as sink:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,42 @@ async def test_closing_waits_for_what_runs_and_refuses_the_rest(tmp_path: Path) 
         written = sum(isinstance(result, Entry) for result in results)
         assert len(await keys(sink, "f")) == written
         assert "big" not in await keys(sink)
+
+
+class Gated:
+    """Content whose end waits for the gate."""
+
+    md5 = b""
+    memory_bytes = MIB
+    size = 2 * MIB
+
+    def __init__(self) -> None:
+        self.started = asyncio.Event()
+        self.gate = asyncio.Event()
+
+    async def read(self) -> bytes:
+        raise NotImplementedError
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        yield bytes(MIB)
+        self.started.set()
+        await self.gate.wait()
+        yield bytes(MIB)
+
+
+async def test_a_write_that_began_before_the_sink_was_opened_again_ends_there(tmp_path: Path) -> None:
+    """The descriptors that it holds may have become others' meanwhile."""
+    async with opened(tmp_path / "copies") as sink:
+        content = Gated()
+        task = asyncio.create_task(sink.write("file", file_entry("file", content.size), content))
+        await content.started.wait()
+        await sink.open()
+        content.gate.set()
+        with pytest.raises(SinkUnavailable, match="closed meanwhile"):
+            await task
+        await write(sink, "other")
+        assert await keys(sink) == ["other"]
+        assert len(os.listdir(tmp_path / "copies" / ".filerbackup" / "tmp")) == 1
 
 
 async def test_slow_disks_are_used_by_many_threads() -> None:

@@ -25,6 +25,7 @@ from filerbackup.sinks.local.paths import open_directory, sync_directory
 from filerbackup.sinks.local.workspace import Workspace
 
 _ERRORS_REPORTED_SINCE = (5, 8)
+_LOST_HINT = "look at the disk and the kernel's log"
 _SYNCFS = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 
@@ -123,7 +124,7 @@ class Flusher:
     def check(self) -> None:
         """Raise SinkUnavailable when data was lost since the sink was opened."""
         if self._lost:
-            raise SinkUnavailable(self._lost, hint="look at the disk and the kernel's log")
+            raise SinkUnavailable(self._lost, hint=_LOST_HINT)
 
     def flush(self) -> None:
         """Make every finished change durable. Raises OSError, SinkUnavailable."""
@@ -147,7 +148,7 @@ class Flusher:
                 self._sync(touched)
             except OSError as error:
                 self._lose(error)
-                raise
+                raise SinkUnavailable(self._lost, hint=_LOST_HINT) from error
             self._store(replace(self.record, flushed_ns=started_ns), name, fd)
 
     def _sync(self, touched: Iterable[bytes]) -> None:

@@ -96,6 +96,7 @@ class Tree:
         finally:
             os.close(path_fd)
         try:
+            self._changed.before(path, fd)
             self.metadata.put_on(fd, entry)
         finally:
             os.close(fd)
@@ -190,7 +191,10 @@ class Tree:
             self._changed.after()
 
     def move(self, old: bytes, new: bytes, entry: Entry) -> bool:
-        """Rename `old` to `new` if it is equal to the entry and trusted; else False, and nothing changed."""
+        """Rename `old` to `new` if it is equal to the entry and trusted; else False, and nothing changed.
+
+        A directory need not be equal, it gets the entry's metadata: what counts is what is in it.
+        """
         old_parent, _, old_base = old.rpartition(b"/")
         new_parent, _, new_base = new.rpartition(b"/")
         try:
@@ -214,6 +218,8 @@ class Tree:
         finally:
             os.close(old_fd)
         self._changed.after()
+        if entry.kind is EntryKind.DIRECTORY:
+            self.write_directory(new, entry)
         return True
 
     def _movable(self, base: bytes, fd: int, new: bytes, entry: Entry) -> bool:
@@ -221,11 +227,11 @@ class Tree:
             found = self.metadata.describe(base.decode(), base, fd)
         except FileNotFoundError:
             return False
-        if not self.matches(found, entry):
-            return False
         there = self.look(new)
         if found.kind is EntryKind.DIRECTORY:
-            return there is None
+            return entry.kind is EntryKind.DIRECTORY and there is None
+        if not self.matches(found, entry):
+            return False
         # rename(2) does nothing at all when both names are hard links to one file.
         return there is None or there.inode != found.inode
 

@@ -32,7 +32,7 @@ _ATTEMPTS = 16
 _UNLOCKABLE_AGE_S = 86400.0
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_CANNOTLOCK = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+_CANNOT_LOCK = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 
 
 class Workspace:
@@ -148,7 +148,7 @@ def _lock(fd: int) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno not in _CANNOTLOCK:
+        if error.errno not in _CANNOT_LOCK:
             raise
 
 
@@ -158,7 +158,7 @@ def _is_free(lock_fd: int) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        if error.errno not in _CANNOTLOCK:
+        if error.errno not in _CANNOT_LOCK:
             raise
         return time.time() - os.fstat(lock_fd).st_mtime > _UNLOCKABLE_AGE_S
     return True

@@ -83,13 +83,13 @@ class Lister:
                     yield listed
             if not page.truncated:
                 return
-            last = page.objects[-1].name if page.objects else ""
+            last = page.objects[-1].name if page.objects else after
+            if last <= after and page.token in ("", token):
+                raise SinkUnavailable("a listing of the service does not move on")
             if last.startswith(names.own_prefix):
                 after, token = names.own_prefix + _LAST, ""
-            elif page.token or last:
-                after, token = last, page.token
             else:
-                raise SinkUnavailable("the service cut a listing short and does not say where to go on")
+                after, token = last, page.token
 
     async def _by_directory(self, prefix: str, start_after: str) -> AsyncGenerator[Listed, None]:
         top, _, begin = prefix.rpartition("/")

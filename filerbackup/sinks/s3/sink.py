@@ -73,6 +73,7 @@ class S3Sink:
             move=False,
             move_tree=False,
             write_buffer_bytes=self._buffer_bytes,
+            directory_bodies=True,
         )
 
     # -- opening and closing ----------------------------------------------------------------------

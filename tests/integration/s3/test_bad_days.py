@@ -138,7 +138,7 @@ async def test_the_server_goes_down_and_comes_back(
             lambda: sink.delete("one"),
             lambda: keys(sink),
             lambda: sink.write("large", file_entry("large", 6 * MIB), StreamedContent(6 * MIB)),
-            lambda: sink.open(),
+            sink.open,
         ):
             with pytest.raises(SinkUnavailable, match=r"no answer|no connection|broke|not open"):
                 await call()
