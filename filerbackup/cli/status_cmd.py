@@ -77,10 +77,9 @@ async def _row(client: FilerClient, pair: Pair) -> Row:
 
 
 def _state(said: Status | None, holder: str | None) -> str:
-    if holder is None:
-        return "not running"
-    if said is None or time.time_ns() - said.updated_ns > _SILENT_AFTER_NS:
-        return "no sign of life"
+    silent = said is None or time.time_ns() - said.updated_ns > _SILENT_AFTER_NS
+    if said is None or silent or said.state == "stopped":
+        return "not running" if holder is None else "no sign of life"
     return said.state
 
 

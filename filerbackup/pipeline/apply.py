@@ -179,6 +179,9 @@ class Applier:
             await self._sink.delete(old_key)
         elif capabilities.move_tree:
             await self._sink.delete_tree(old_key)
+        else:
+            # What is below it moves by itself.
+            await self._sink.delete(old_key)
         return copied
 
     async def _is_there(self, key: str, entry: Entry) -> bool:

@@ -16,10 +16,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """`may_sweep`: what the live tree lacks may be removed. `was_empty`: there was nothing to sweep."""
+    """`may_sweep`: what the live tree lacks may be removed. `was_empty`: there was nothing to sweep.
+
+    `is_new`: the mark was left just now, so whatever was copied before is not here.
+    """
 
     may_sweep: bool
     was_empty: bool
+    is_new: bool = False
 
 
 async def claim_sink(sink: Sink, *, cluster: str, path: str, layout: str, claim: bool) -> Ownership:
@@ -50,7 +54,7 @@ async def claim_sink(sink: Sink, *, cluster: str, path: str, layout: str, claim:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     await sink.write_own(MARK_KEY, json.dumps(mark, indent=2).encode() + b"\n")
-    return Ownership(may_sweep=True, was_empty=was_empty)
+    return Ownership(may_sweep=True, was_empty=was_empty, is_new=True)
 
 
 def _compare(raw: bytes, sink: Sink, *, cluster: str, path: str, layout: str) -> None:

@@ -36,6 +36,7 @@ LONGEST_PAUSE_S = 5.0
 """Between sessions, while the filer or the sink is away."""
 STATUS_EVERY_S = 5.0
 STATUS_CHECK_S = 0.5
+HORIZON_EVERY_S = 60.0
 RENEW_EVERY_S = 4.0
 
 
@@ -79,6 +80,7 @@ class Replicator:
         self._sessions = 0
         self._offset_ns = 0
         self._source_failed = False
+        self._horizon_ns: int | None = None
 
     @property
     def watcher(self) -> Watcher:
@@ -96,9 +98,10 @@ class Replicator:
         return self._session.offset_ns if self._session else self._offset_ns
 
     def lag_ns(self) -> int:
-        """Now minus the low watermark while there is a backlog, else 0; by the local clock."""
-        oldest_ns = self._session.oldest_unfinished_ns if self._session else None
-        return 0 if oldest_ns is None else max(0, time.time_ns() - oldest_ns)
+        """Now minus the low watermark while there is a backlog or no word from the filer, else 0."""
+        session = self._session
+        since_ns = session.behind_since_ns if session else self._offset_ns or None
+        return 0 if since_ns is None else max(0, time.time_ns() - since_ns)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work. Raises UsageError, and in a one-shot run what makes going on pointless."""
@@ -115,6 +118,8 @@ class Replicator:
                 self._session = None
                 await self._lease.release()
             failures += 1
+            with contextlib.suppress(StateError):
+                await self._save_status(self.watcher.state)
             await _sleep(backoff_s(failures, random.random, LONGEST_PAUSE_S), stop)
 
     def _ended_by(self, error: FilerBackupError) -> None:
@@ -188,6 +193,7 @@ class Replicator:
             wish=self._wishes.start,
             adopt_weed=self._wishes.adopt_weed_checkpoint,
             first_session=self._sessions == 0,
+            sink_is_new=ownership.is_new,
         )
         self.watcher.logger.info("%s", describe_start(start))
         # A lock that starts to count anew belongs to a filer that was restarted.
@@ -233,14 +239,23 @@ class Replicator:
 
     async def _publish_status(self) -> None:
         """Every few seconds, and soon after the state has changed."""
-        said, said_at = "", 0.0
+        said, said_at, looked_at = "", 0.0, 0.0
         while True:
             now = time.monotonic()
+            if not looked_at or now - looked_at >= HORIZON_EVERY_S:
+                looked_at = now
+                await self._look_at_horizon()
             if self.watcher.state != said or now - said_at >= STATUS_EVERY_S:
                 said, said_at = self.watcher.state, now
                 with contextlib.suppress(StateError):
                     await self._save_status(said)
             await asyncio.sleep(STATUS_CHECK_S)
+
+    async def _look_at_horizon(self) -> None:
+        """How much of the log there is before our offset: what is left until a gap would open."""
+        with contextlib.suppress(SourceUnreachable):
+            oldest_ns = await self._way.ends.source.oldest_log_ns()
+            self._horizon_ns = None if oldest_ns is None else self.offset_ns - oldest_ns
 
     async def _save_status(self, state: str) -> None:
         session, counters = self._session, self.watcher.counters
@@ -254,6 +269,7 @@ class Replicator:
                 files=counters.written + counters.moved,
                 bytes=counters.bytes,
                 error=self.watcher.error,
+                log_horizon_ns=self._horizon_ns,
             )
         )
 

@@ -9,7 +9,9 @@ compares the sink with the live tree, periodically and after the filer has been 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -35,6 +37,10 @@ from filerbackup.state.base import Checkpoint, CheckpointStore, Phase
 FAILOVER_MARGIN_NS = 60_000_000_000
 """Filers order their peers' events by their own arrival: another filer is asked from earlier on."""
 LETTERS_EVERY_S = 5.0
+SILENT_AFTER_NS = 15_000_000_000
+"""A caught-up filer is heard of every 5 s; after this long nobody knows what it has."""
+COMPARE_AGAIN_S = 30.0
+"""After a comparison that broke off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,8 @@ class Session:
         self._snapshot = self._new_snapshot(start.checkpoint.offset_ns)
         self._retried: set[str] = set()
         self._walked_until_ns = 0
+        self._heard_ns = time.time_ns()
+        self._compared_ns = start.checkpoint.compared_ns
         self._checkpointer = Checkpointer(
             way.checkpoints, way.ends.sink, self._applier, self._position, way.watcher
         )
@@ -104,11 +112,14 @@ class Session:
         return self._watermark.value_ns
 
     @property
-    def oldest_unfinished_ns(self) -> int | None:
-        """When the oldest change that is not done was made, or None when there is none."""
+    def behind_since_ns(self) -> int | None:
+        """When the oldest change was made that is not done, or may have been made unseen; else None."""
         if self._phase is Phase.SNAPSHOT:
             return self._start.checkpoint.offset_ns
-        return self._watermark.oldest_unfinished_ns
+        oldest_ns = self._watermark.oldest_unfinished_ns
+        if oldest_ns is None and time.time_ns() - self._heard_ns > SILENT_AFTER_NS:
+            return self._heard_ns
+        return oldest_ns
 
     @property
     def queued(self) -> int:
@@ -179,7 +190,7 @@ class Session:
         value_ns = self._watermark.value_ns
         # Two events can carry the same time: one nanosecond less replays a tie rather than lose it.
         offset_ns = value_ns if value_ns == self._start.checkpoint.offset_ns else value_ns - 1
-        return self._signed(Checkpoint(offset_ns=offset_ns))
+        return self._signed(Checkpoint(offset_ns=offset_ns, compared_ns=self._compared_ns))
 
     def _signed(self, checkpoint: Checkpoint) -> Checkpoint:
         return replace(checkpoint, generation=self._way.generation(), holder=self._way.holder)
@@ -199,6 +210,7 @@ class Session:
                 watcher.logger.warning("nothing is swept: the sink is not marked as ours")
         self._phase = Phase.FOLLOW
         self._walked_until_ns = await self._way.ends.source.now_ns()
+        self._compared_ns = time.time_ns()
         await self._checkpointer.save(force=True)
         watcher.logger.info(
             "snapshot done: %d files written, %d swept", watcher.counters.written, watcher.counters.swept
@@ -236,10 +248,11 @@ class Session:
                 since_ns -= FAILOVER_MARGIN_NS
 
     async def _take(self, batch: Sequence[Event]) -> None:
+        self._heard_ns = time.time_ns()
         for event in batch:
             match event:
-                case Heartbeat(ts_ns=ts_ns):
-                    self._way.watcher.heartbeat_ns = ts_ns
+                case Heartbeat():
+                    continue
                 case Marker(ts_ns=ts_ns):
                     self._watermark.pass_by(ts_ns)
                 case _:
@@ -264,29 +277,34 @@ class Session:
     # -- mending ----------------------------------------------------------------------------------
 
     async def _reconcile_now_and_then(self) -> None:
-        """Compare the sink with the live tree when asked to, and after every period."""
-        period_s = self._reconcile_every_s or None
+        """Compare the sink with the live tree when asked to, and a period after the last time."""
         while True:
-            try:
-                async with asyncio.timeout(period_s):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._until_comparison_s()):
                     await self._compare_wanted.wait()
-            except TimeoutError:
-                pass
+            pause_s = 1.0
             if self._phase is Phase.FOLLOW:
-                self._compare_wanted.clear()
                 try:
                     await self._reconcile()
                 except (SourceUnreachable, SinkError, StateError) as error:
-                    self._way.watcher.logger.warning("comparison broke off", extra={"err": str(error)})
+                    self._way.watcher.complain("comparison broke off, will be begun again", error)
                     self._compare_wanted.set()
-            await asyncio.sleep(1.0)
+                    pause_s = COMPARE_AGAIN_S
+            await asyncio.sleep(pause_s)
+
+    def _until_comparison_s(self) -> float | None:
+        if not self._reconcile_every_s:
+            return None
+        return max(0.0, self._reconcile_every_s - (time.time_ns() - self._compared_ns) / 1e9)
 
     async def _reconcile(self) -> None:
         self._compare_wanted.clear()
         self._way.watcher.logger.info("compares the sink with the live tree")
         snapshot = self._new_snapshot(self._watermark.value_ns)
         sweep = self._may_sweep and not self._way.layout.keeps_deleted
+        began_ns = time.time_ns()
         differed = await snapshot.reconcile(sweep=sweep)
+        self._compared_ns = began_ns
         self._way.watcher.logger.info("compared: %d differed and are mended", differed)
 
     async def _retry_letters(self) -> None:

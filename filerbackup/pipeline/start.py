@@ -37,9 +37,17 @@ class Start:
 
 
 async def choose_start(
-    source: Source, store: CheckpointsWithWeed, *, wish: str, adopt_weed: bool, first_session: bool
+    source: Source,
+    store: CheckpointsWithWeed,
+    *,
+    wish: str,
+    adopt_weed: bool,
+    first_session: bool,
+    sink_is_new: bool,
 ) -> Start:
     """Decide. A wish other than "auto" counts for the first session of a process only.
+
+    `sink_is_new`: it has never held a copy, whatever a checkpoint says: it was emptied or replaced.
 
     Raises StateError when the checkpoint cannot be read, SourceUnreachable, UsageError.
     """
@@ -58,6 +66,9 @@ async def choose_start(
         _log.warning("there is no checkpoint of weed filer.backup for this folder and sink")
     if stored is None:
         return await _snapshot(source, "first run: copies the live tree, then follows")
+    if sink_is_new:
+        _log.warning("the sink holds no copy although there is a checkpoint: it was emptied or replaced")
+        return await _snapshot(source, "fills a new sink from the live tree, then follows")
     gap = await find_gap(source, stored.offset_ns)
     if gap is not None:
         return gap

@@ -71,7 +71,6 @@ class Watcher:
     state: str = "starting"
     error: str = ""
     fatal: FilerBackupError | None = None
-    heartbeat_ns: int = 0
     lettered: set[str] = field(default_factory=set)
     _spoke_at: dict[str, float] = field(default_factory=dict)
 

@@ -30,7 +30,7 @@ class Checkpoint:
     letter; in a snapshot, where following starts afterwards. `cursor`: the last path, relative to
     the folder, that the snapshot has finished. `sweep`: what the live tree no longer has is to be
     removed after the walk. `generation`: of the lease under which it was written. `updated_ns`: by
-    the writer's clock. `lag_ns`: as of then. `dead_letters`: how many there were.
+    the writer's clock, `compared_ns` when the sink was last compared with the live tree.
     """
 
     offset_ns: int
@@ -39,9 +39,8 @@ class Checkpoint:
     sweep: bool = False
     generation: int = 0
     updated_ns: int = 0
-    lag_ns: int = 0
     holder: str = ""
-    filer_signature: int = 0
+    compared_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

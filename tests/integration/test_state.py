@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -161,3 +162,30 @@ def test_a_gap_in_the_log_is_healed_by_a_snapshot(own_weed: WeedServer, tmp_path
         assert done.returncode == 0, done.stderr
         assert "gap in the change log" in done.stderr
         assert difference(filer_tree(own_weed, "/data"), local_tree(target)) == ""
+
+
+def test_an_emptied_sink_is_filled_again(weed: WeedServer, tmp_path: Path) -> None:
+    put_many(weed, ((f"/emptied/f{i}", b"x") for i in range(10)))
+    target = tmp_path / "copy"
+    with daemon(tmp_path / "d", general(weed, "/emptied") + local_sink(target)) as process:
+        assert process.run("catchup").returncode == 0
+        shutil.rmtree(target)
+        weed.put("/emptied/new", b"y")
+        done = process.run("catchup")
+        assert done.returncode == 0, done.stderr
+        assert "emptied or replaced" in done.stderr
+        assert difference(filer_tree(weed, "/emptied"), local_tree(target)) == ""
+
+
+def test_a_comparison_finds_what_a_hand_did_in_the_sink(weed: WeedServer, tmp_path: Path) -> None:
+    put_many(weed, ((f"/hand/d/f{i}", b"x" * i) for i in range(20)))
+    target = tmp_path / "copy"
+    with daemon(tmp_path / "d", general(weed, "/hand") + local_sink(target)) as process:
+        process.start("--reconcile-every", "2s")
+        wait_until(lambda: len(local_tree(target)) == 21, what=lambda: process.log)
+        (target / "d/f3").unlink()
+        (target / "d/f4").write_bytes(b"spoiled")
+        (target / "stray").write_bytes(b"not of the source")
+        wait_until(
+            lambda: not difference(filer_tree(weed, "/hand"), local_tree(target)), what=lambda: process.log
+        )

@@ -98,7 +98,7 @@ class World:
             holder="test",
         )
         start = await choose_start(
-            self.filer, self.checkpoints, wish=wish, adopt_weed=False, first_session=True
+            self.filer, self.checkpoints, wish=wish, adopt_weed=False, first_session=True, sink_is_new=False
         )
         session = Session(
             way,

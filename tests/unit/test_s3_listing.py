@@ -1,4 +1,4 @@
-"""Listings in the order of the keys, from services that list by bytes and from those that walk directories."""
+"""Listings in the order of the keys, from services that list by bytes and those that walk directories."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def expected(
 
 
 @pytest.mark.parametrize("service", [ByBytes, ByDirectory])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     files=KEYS,
     links=KEYS,

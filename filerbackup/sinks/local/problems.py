@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 
 from filerbackup.errors import ObjectRejected, SinkError, SinkRefused, SinkUnavailable
 from filerbackup.sinks.keys import shown
@@ -78,8 +77,16 @@ def _said(error: OSError) -> str:
 def _full(error: OSError, directory: str) -> SinkUnavailable:
     if error.errno == errno.EDQUOT:
         return SinkUnavailable(f"the quota of user {os.geteuid()} in {directory} is used up")
+    return SinkUnavailable(
+        f"the disk of {directory} is full ({_free(directory)})", hint="free some space, or enlarge it"
+    )
+
+
+def _free(directory: str) -> str:
     try:
-        free = f"{shutil.disk_usage(directory).free:,} bytes free"
+        status = os.statvfs(directory)
     except OSError:
-        free = "free space unknown"
-    return SinkUnavailable(f"the disk of {directory} is full ({free})", hint="free some space, or enlarge it")
+        return "free space unknown"
+    if status.f_files and not status.f_favail:
+        return "no inodes are left for more files"
+    return f"{status.f_bavail * status.f_frsize:,} bytes free"

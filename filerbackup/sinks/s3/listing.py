@@ -108,7 +108,7 @@ class Lister:
     async def _directory(self, path: str, begin: str, start_after: str) -> AsyncGenerator[Listed | str, None]:
         """One directory in order: what is in it, and as strings the paths of directories to enter."""
         full = self._names.prefix + path
-        held = _Held(self._links)
+        held, position = _Held(self._links), ""
         after, token, seen = _shortly_before(full, path, start_after), "", ("", "")
         while True:
             page = await self._pages(
@@ -118,11 +118,12 @@ class Lister:
             fresh = [entry for entry in entries if token or _service_order(entry) > seen]
             for entry in fresh:
                 held.add(entry)
-                for ready in held.ready(entry.name):
+                # A directory comes later by bytes than by name: that is no step back.
+                position = max(position, entry.name)
+                for ready in held.ready(position):
                     yield ready
-                while len(held) > MOST_HELD:
-                    await self._look_for_links(held, full, entry.name)
-                    for ready in held.ready(entry.name):
+                while len(held) > MOST_HELD and await self._look_for_links(held, full, position):
+                    for ready in held.ready(position):
                         yield ready
             if not page.truncated:
                 break
@@ -156,13 +157,15 @@ class Lister:
             return False
         return True
 
-    async def _look_for_links(self, held: _Held, full: str, position: str) -> None:
-        """Find out about the links that the first held entry waits for."""
-        for stem in held.blockers(position):
+    async def _look_for_links(self, held: _Held, full: str, position: str) -> bool:
+        """Find out about the links that the first held entry waits for; False when it waits for none."""
+        stems = list(held.blockers(position))
+        for stem in stems:
             name = full + stem + LINK_SUFFIX
             page = await self._pages(name, limit=1)
             link = next((found for found in page.objects if found.name == name), None)
             held.settle(stem, self._names.listed(link, links=True) if link is not None else None)
+        return bool(stems)
 
 
 class _Entry(NamedTuple):
