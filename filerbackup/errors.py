@@ -11,7 +11,8 @@
     ├── LeaseLost               another process may write: stop writing, stand by
     └── SinkError
         ├── SinkUnavailable     down, timing out, 5xx, disk full: retried for ever
-        │   └── SinkThrottled   503 SlowDown, 429: the same, and fewer at once
+        │   ├── SinkThrottled   503 SlowDown, 429: the same, and fewer at once
+        │   └── SinkFull        no space left: the same, though something small may still fit
         ├── SinkRefused         credentials, bucket gone: retried for ever, shown as an error
         └── ObjectRejected      this one object can never be written: a dead letter
 
@@ -80,6 +81,10 @@ class SinkUnavailable(SinkError):
 
 class SinkThrottled(SinkUnavailable):
     """The sink asks for fewer requests (HTTP 429, or 503 SlowDown)."""
+
+
+class SinkFull(SinkUnavailable):
+    """No space, no quota: a fault of the sink even while it takes smaller things."""
 
 
 class SinkRefused(SinkError):

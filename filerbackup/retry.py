@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from filerbackup.errors import (
     ChunkGone,
     ObjectRejected,
+    SinkFull,
     SinkRefused,
     SinkThrottled,
     SinkUnavailable,
@@ -54,26 +55,31 @@ class Decision:
     delay_s: float = 0.0
 
 
-def backoff_s(attempt: int, random: Callable[[], float], longest_s: float = LONGEST_DELAY_S) -> float:
+def backoff_s(attempt: int, random: Callable[[], float], longest_s: float | None = None) -> float:
     """Delay before the next try after `attempt` (from 1) failed ones; `random` gives [0, 1)."""
-    ceiling = min(longest_s, FIRST_DELAY_S * 2.0 ** min(attempt - 1, 30))
+    ceiling = min(
+        LONGEST_DELAY_S if longest_s is None else longest_s, FIRST_DELAY_S * 2.0 ** min(attempt - 1, 30)
+    )
     return ceiling * (0.5 + 0.5 * random())
 
 
-def decide(error: Exception, attempt: int, *, others_succeed: bool, random: Callable[[], float]) -> Decision:
-    """What to do after the `attempt`-th failure (from 1) of one operation.
+def decide(
+    error: Exception, attempt: int, *, others_succeed: bool, outages: int, random: Callable[[], float]
+) -> Decision:
+    """What to do after the `attempt`-th failure (from 1) of one operation that was its own fault.
 
-    `others_succeed`: the sink has taken other operations since this one was begun, so that the
-    fault is this object's rather than the sink's.
+    `others_succeed`: the sink has taken other operations since this one last failed, or since it was
+    begun, so that the fault is this object's rather than the sink's. `outages`: how many probes of
+    the sink have failed in a row.
     """
     delay_s = backoff_s(attempt, random)
     match error:
         case SinkThrottled():
             return Decision(Action.THROTTLE, delay_s)
-        case SinkRefused():
-            return Decision(Action.OUTAGE, delay_s)
+        case SinkRefused() | SinkFull():
+            return Decision(Action.OUTAGE, backoff_s(outages + 1, random))
         case SinkUnavailable() if not others_succeed:
-            return Decision(Action.OUTAGE, delay_s)
+            return Decision(Action.OUTAGE, backoff_s(outages + 1, random))
         case SinkUnavailable():
             return _bounded(attempt, SINK_TRIES, delay_s)
         case ObjectRejected():

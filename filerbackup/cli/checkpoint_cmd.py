@@ -11,7 +11,7 @@ from filerbackup.cli.common import asked_filer, chosen_pairs, run_asking, settin
 from filerbackup.errors import FilerBackupError
 from filerbackup.filer.client import FilerClient
 from filerbackup.observe.logs import escaped
-from filerbackup.pipeline.start import parse_time_ns, when
+from filerbackup.pipeline.start import parse_time_ns, refuse_future, when
 from filerbackup.state.base import Checkpoint
 from filerbackup.state.checkpoints import FilerCheckpoints
 from filerbackup.state.kv import KeyValues
@@ -56,6 +56,7 @@ def set_(options: argparse.Namespace) -> int:
 
     async def change() -> int:
         async with asked_filer(settings) as client:
+            refuse_future(offset_ns, await client.now_ns())
             for pair in await chosen_pairs(client, settings, options):
                 await _require_free(client, pair)
                 store = FilerCheckpoints(KeyValues(client), pair)

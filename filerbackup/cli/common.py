@@ -43,12 +43,12 @@ def settings_of(options: argparse.Namespace, *, require_sinks: bool) -> Settings
     )
 
 
-def start_logging(settings: Settings) -> LogHandler:
-    """Log to standard error as the settings say; warnings about the settings come first."""
+def start_logging(settings: Settings, *, warnings: bool = False) -> LogHandler:
+    """Log to standard error as the settings say; if wanted, warnings about them come first."""
     handler = configure("json" if settings.log.format == "json" else "text", settings.log.level, sys.stderr)
     for secret in _secrets(settings):
         handler.register_secret(secret)
-    for warning in settings.warnings:
+    for warning in settings.warnings if warnings else ():
         _log.warning("%s", warning)
     for key, origin in settings.origins.items():
         _log.debug("setting", extra={"key": key, "from": origin})
@@ -83,7 +83,8 @@ async def chosen_pairs(client: FilerClient, settings: Settings, options: argpars
     if not pairs:
         raise UsageError(
             "nothing that is backed up from this filer fits",
-            hint="`filerbackup status` without --config, --path and --sink shows all that it knows of",
+            hint="`filerbackup status` without --path and --sink, from a directory without replication.toml, "
+            "shows all that the filer knows of",
         )
     return sorted(pairs, key=lambda pair: (pair.path, pair.kind, pair.container, pair.directory))
 

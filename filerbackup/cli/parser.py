@@ -10,7 +10,7 @@ from filerbackup import __version__
 
 Command = Callable[[argparse.Namespace], int]
 
-_EPILOG = """exit codes: 0 done; 1 failed, or something became a dead letter; 2 usage or configuration;
+_EPILOG = """exit codes: 0 done; 1 failed, or there are dead letters; 2 usage or configuration;
 3 the filer could not be reached at the start (--connect-timeout)"""
 
 
@@ -117,7 +117,10 @@ def _work() -> argparse.ArgumentParser:
     for flag, text in (
         ("--adopt-weed-checkpoint", "without a checkpoint, go on where weed filer.backup stopped"),
         ("--no-delete", "keep in a mirror what the source deleted"),
-        ("--claim", "accept a sink directory that holds other things"),
+        (
+            "--claim",
+            "take over a sink that holds other things: what the source does not have is REMOVED from it",
+        ),
         ("--dry-run", "say what would be done, change nothing"),
     ):
         group.add_argument(flag, action="store_const", const=True, help=text)

@@ -29,7 +29,7 @@ def catchup(options: argparse.Namespace) -> int:
 
 def _work(options: argparse.Namespace, *, one_shot: bool) -> int:
     settings = settings_of(options, require_sinks=True)
-    handler = start_logging(settings)
+    handler = start_logging(settings, warnings=True)
     progress = Progress("catching up" if one_shot else "replicating")
     service = Service(settings, one_shot=one_shot, listener=progress)
     on_terminal = is_terminal(sys.stderr, os.environ) and settings.log.format == "text"
@@ -45,22 +45,26 @@ def _work(options: argparse.Namespace, *, one_shot: bool) -> int:
     outcomes = asyncio.run(work())
     if one_shot:
         for outcome in outcomes:
-            print(_summary(outcome))
+            print(_summary(outcome, dry_run=settings.pipeline.dry_run))
     return max(_code(outcome, one_shot=one_shot) for outcome in outcomes)
 
 
 def _code(outcome: Outcome, *, one_shot: bool) -> int:
     if outcome.error is not None:
         return outcome.error.exit_code
-    return 1 if one_shot and outcome.dead_letters else 0
+    return 1 if one_shot and (outcome.dead_letters or not outcome.finished) else 0
 
 
-def _summary(outcome: Outcome) -> str:
+def _summary(outcome: Outcome, *, dry_run: bool) -> str:
     counters = outcome.counters
     if outcome.error is not None:
         return f"{outcome.name}: failed: {describe(outcome.error)}"
+    far = f"caught up to {when(outcome.offset_ns)}"
+    if not outcome.finished:
+        far = f"stopped before it was caught up, at {when(outcome.offset_ns)}"
+        far += f" ({outcome.trouble})" if outcome.trouble else ""
     done = (
-        f"{outcome.name}: caught up to {when(outcome.offset_ns)}; {counters.written} written "
+        f"{outcome.name}: {far}; {counters.written} {'would be ' if dry_run else ''}written "
         f"({counters.bytes:,} bytes), {counters.moved} moved, {counters.removed} removed"
     )
     if not outcome.dead_letters:

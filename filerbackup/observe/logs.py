@@ -30,7 +30,7 @@ LEVELS: Mapping[str, int] = {
 MIN_SECRET_LENGTH = 4
 """A shorter secret is not looked for: it would blank parts of ordinary words."""
 
-_CHATTY = ("asyncio", "aiohttp", "grpc", "urllib3")
+_CHATTY = ("_cygrpc", "asyncio", "aiohttp", "grpc", "urllib3")
 # At debug level these write whole requests with their signatures.
 _INDISCREET = ("aiobotocore", "botocore")
 

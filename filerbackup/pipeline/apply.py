@@ -10,7 +10,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from filerbackup.content import Content, InlineContent
-from filerbackup.errors import ChunkGone, FilerBackupError, LeaseLost, ObjectRejected, StateError
+from filerbackup.errors import (
+    ChunkGone,
+    FilerBackupError,
+    LeaseLost,
+    ObjectRejected,
+    SinkError,
+    SinkUnavailable,
+    StateError,
+)
 from filerbackup.events import Entry
 from filerbackup.pipeline.budget import ByteBudget
 from filerbackup.pipeline.claims import Claim
@@ -26,6 +34,10 @@ from filerbackup.state.base import DeadLetter, DeadLetterStore
 
 _log = logging.getLogger(__name__)
 _NOTHING = InlineContent(b"")
+_AFTER_THE_PROBE = 1.25
+PROBE_KEY = ".filerbackup/probe"
+PROBE_AFTER = 3
+"""Failures in a row with no success of anything before the sink is asked to take something of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +79,18 @@ class Applier:
     async def attempt(self, operation: Operation, number: int) -> float | None:
         """One try: None when the operation is done (or a dead letter), else seconds until the next."""
         began_at = self._clock()
-        taken_before = self._limiter.successes
+        if operation.sink_took < 0:
+            operation.sink_took = self._limiter.successes
         self._watcher.begun(operation)
         try:
             copied_bytes = await self._carry_out(operation)
         except (LeaseLost, StateError):
             raise
         except FilerBackupError as error:
-            return await self._failed(operation, number, error, began_at, taken_before)
+            return await self._failed(operation, number, error, began_at)
         except Exception as error:  # noqa: BLE001  a defect met by one object must not stop the others
             _log.exception("unexpected failure", extra={"path": operation.path})
-            return await self._failed(operation, number, error, began_at, taken_before)
+            return await self._failed(operation, number, error, began_at)
         self._limiter.succeeded()
         self._watcher.done(operation, copied_bytes)
         self._settle_letters(operation)
@@ -205,10 +218,17 @@ class Applier:
     # -- what went wrong --------------------------------------------------------------------------
 
     async def _failed(
-        self, operation: Operation, number: int, error: Exception, began_at: float, taken_before: int
+        self, operation: Operation, number: int, error: Exception, began_at: float
     ) -> float | None:
-        others_succeed = self._limiter.successes > taken_before
-        decision = decide(error, number, others_succeed=others_succeed, random=random.random)
+        took, operation.sink_took = operation.sink_took, self._limiter.successes
+        others_succeed = self._limiter.successes > took or await self._sink_works(error)
+        decision = decide(
+            error,
+            operation.failures + 1,
+            others_succeed=others_succeed,
+            outages=self._limiter.outages,
+            random=random.random,
+        )
         self._watcher.failed(operation, error, decision.action)
         match decision.action:
             case Action.THROTTLE:
@@ -216,12 +236,24 @@ class Applier:
                 return decision.delay_s
             case Action.OUTAGE:
                 self._limiter.failed(began_at, decision.delay_s)
-                return 0.0
+                # Others first: if they go through, the fault was this object's.
+                return decision.delay_s * _AFTER_THE_PROBE
             case Action.RETRY:
+                operation.failures += 1
                 return decision.delay_s
             case Action.DEAD_LETTER:
                 await self._give_up(operation, number, error)
                 return None
+
+    async def _sink_works(self, error: Exception) -> bool:
+        """When nothing else is there to show it: whether the sink takes something of our own."""
+        if self._limiter.outages < PROBE_AFTER or not isinstance(error, SinkUnavailable):
+            return False
+        try:
+            await self._sink.write_own(PROBE_KEY, b"")
+        except SinkError:
+            return False
+        return True
 
     async def _give_up(self, operation: Operation, number: int, error: Exception) -> None:
         now_ns = time.time_ns()

@@ -42,8 +42,8 @@ async def claim_sink(sink: Sink, *, cluster: str, path: str, layout: str, claim:
         break
     if not (was_empty or claim):
         _log.warning(
-            "%s holds other things and no mark of filerbackup: nothing that is there will ever be swept; "
-            "--claim makes it ours",
+            "%s holds other things and no mark of filerbackup: they stay, but files of the same name are "
+            "replaced. --claim takes it over, and then REMOVES from it what the source does not have",
             sink.identity,
         )
         return Ownership(may_sweep=False, was_empty=False)

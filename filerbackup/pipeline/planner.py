@@ -16,11 +16,17 @@ _CONTENT_BYTES_A_WEIGHT = 8192
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Operation(Work):
-    """One thing to do in a sink, for the change at `ts_ns` of the source path `path`."""
+    """One thing to do in a sink, for the change at `ts_ns` of the source path `path`.
+
+    `failures`: how often it failed by its own fault. `sink_took`: how much the sink had taken in all
+    when it last failed, or was first begun (-1: not yet).
+    """
 
     ts_ns: int
     path: str
     key: str
+    failures: int = 0
+    sink_took: int = -1
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

@@ -69,6 +69,7 @@ class Replicator:
         cluster: str,
         filer_in_use: Callable[[], str],
         on_refused: Callable[[SinkRefused], Awaitable[None]],
+        register: Callable[[], Awaitable[None]],
     ) -> None:
         self._way, self._checkpoints, self._lease, self._status = way, checkpoints, lease, status
         self._wishes = wishes
@@ -76,6 +77,8 @@ class Replicator:
         self._cluster = cluster
         self._filer_in_use = filer_in_use
         self._on_refused = on_refused
+        self._register = register
+        self._finished = False
         self._session: Session | None = None
         self._sessions = 0
         self._offset_ns = 0
@@ -91,6 +94,11 @@ class Replicator:
     def session(self) -> Session | None:
         """The session that runs, or None while it starts or stands by."""
         return self._session
+
+    @property
+    def finished(self) -> bool:
+        """Whether a one-shot run has done all that there was to do."""
+        return self._finished
 
     @property
     def offset_ns(self) -> int:
@@ -157,7 +165,8 @@ class Replicator:
             self.watcher.state = "standby"
             if self._wishes.one_shot and time.monotonic() > patience:
                 raise FilerBackupError(
-                    f"{holder} works on this folder and sink; there is nothing to catch up here"
+                    f"{holder} works on this folder and sink and keeps the copy up to date",
+                    hint="filerbackup status",
                 )
             await _sleep(ASK_AGAIN_S, stop)
         return False
@@ -187,6 +196,7 @@ class Replicator:
 
     async def _leased(self, stop: asyncio.Event) -> None:
         ownership = await self._open_sink()
+        await self._register()
         start = await choose_start(
             self._way.ends.source,
             self._checkpoints,
@@ -212,7 +222,7 @@ class Replicator:
         self._sessions += 1
         self._source_failed = False
         try:
-            await self._session.run(stop, (self._keep_lease, self._publish_status))
+            self._finished = await self._session.run(stop, (self._keep_lease, self._publish_status))
         finally:
             with contextlib.suppress(StateError):
                 await self._save_status(

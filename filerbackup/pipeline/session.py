@@ -97,7 +97,7 @@ class Session:
         self._phase = start.checkpoint.phase
         self._snapshot = self._new_snapshot(start.checkpoint.offset_ns)
         self._retried: set[str] = set()
-        self._walked_until_ns = 0
+        self._repeats_until_ns = start.checkpoint.offset_ns + 1
         self._heard_ns = time.time_ns()
         self._compared_ns = start.checkpoint.compared_ns
         self._checkpointer = Checkpointer(
@@ -134,13 +134,14 @@ class Session:
 
     async def run(
         self, stop: asyncio.Event, keepers: Sequence[Callable[[], Coroutine[Any, Any, None]]]
-    ) -> None:
+    ) -> bool:
         """Work until `stop`, or until everything is done in a one-shot run; then drain and save.
 
-        Raises an exception group with what ended it otherwise.
+        True when everything was done. Raises an exception group with what ended it otherwise.
         """
         letters = await self._way.ends.letters.all()
         self._applier.know_letters(letters)
+        self._way.watcher.lettered.update(letter.key for letter in letters)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(keeper()) for keeper in (*keepers, *self._keepers())]
             async with self._scheduler:
@@ -148,12 +149,14 @@ class Session:
                 stopper = group.create_task(stop.wait(), name="stop")
                 await asyncio.wait({work, stopper}, return_when=asyncio.FIRST_COMPLETED)
                 stopper.cancel()
-                if not work.done():
+                finished = work.done()
+                if not finished:
                     work.cancel()
                     await self._wind_down()
             for task in tasks:
                 task.cancel()
         await self._checkpointer.save()
+        return finished
 
     def _keepers(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         keepers: list[Callable[[], Coroutine[Any, Any, None]]] = [self._checkpointer.run, self._retry_letters]
@@ -209,7 +212,7 @@ class Session:
             else:
                 watcher.logger.warning("nothing is swept: the sink is not marked as ours")
         self._phase = Phase.FOLLOW
-        self._walked_until_ns = await self._way.ends.source.now_ns()
+        self._repeats_until_ns = await self._way.ends.source.now_ns()
         self._compared_ns = time.time_ns()
         await self._checkpointer.save(force=True)
         watcher.logger.info(
@@ -261,8 +264,8 @@ class Session:
     async def _take_change(self, change: Change) -> None:
         clipped = self._way.scope.clip(change)
         operation = None if clipped is None else self._way.planner.plan(clipped)
-        if isinstance(operation, Write) and change.ts_ns <= self._walked_until_ns:
-            # The walk has most likely copied this very version; the log only repeats it.
+        if isinstance(operation, Write) and change.ts_ns <= self._repeats_until_ns:
+            # The sink most likely holds this very version; the log only repeats it.
             operation.look = True
         if operation is None:
             self._watermark.pass_by(change.ts_ns)

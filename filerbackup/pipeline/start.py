@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -65,9 +66,14 @@ async def choose_start(
             )
         _log.warning("there is no checkpoint of weed filer.backup for this folder and sink")
     if stored is None:
-        return await _snapshot(source, "first run: copies the live tree, then follows")
+        return await _snapshot(
+            source, "no checkpoint: compares with the live tree, copies what is missing, then follows"
+        )
     if sink_is_new:
-        _log.warning("the sink holds no copy although there is a checkpoint: it was emptied or replaced")
+        _log.warning(
+            "the sink has no mark of filerbackup although there is a checkpoint: it was emptied, replaced, "
+            "or just claimed; is the disk mounted, is it the right bucket?"
+        )
         return await _snapshot(source, "fills a new sink from the live tree, then follows")
     gap = await find_gap(source, stored.offset_ns)
     if gap is not None:
@@ -102,10 +108,22 @@ async def _as_wished(source: Source, wish: str) -> Start:
             return Start(Checkpoint(offset_ns=0), True, "from the first entry of the change log")
         case "now":
             now_ns = await source.now_ns()
-            return Start(Checkpoint(offset_ns=now_ns), True, f"from now, {when(now_ns)}")
+            return Start(_unlike_on_purpose(now_ns), True, f"from now, {when(now_ns)}")
         case _:
             offset_ns = parse_time_ns(wish)
-            return Start(Checkpoint(offset_ns=offset_ns), True, f"from {when(offset_ns)} as asked for")
+            refuse_future(offset_ns, await source.now_ns())
+            return Start(_unlike_on_purpose(offset_ns), True, f"from {when(offset_ns)} as asked for")
+
+
+def _unlike_on_purpose(offset_ns: int) -> Checkpoint:
+    """A start that leaves out what is older: not to be mended by a comparison right away."""
+    return Checkpoint(offset_ns=offset_ns, compared_ns=time.time_ns())
+
+
+def refuse_future(offset_ns: int, now_ns: int) -> None:
+    """An offset that lies ahead would skip what is still to come. Raises UsageError."""
+    if offset_ns > now_ns:
+        raise UsageError(f"{when(offset_ns)} lies in the future of the filer's clock ({when(now_ns)})")
 
 
 async def _snapshot(source: Source, reason: str) -> Start:

@@ -143,7 +143,7 @@ class Watcher:
     def trouble(self, state: str, error: Exception) -> None:
         """The sink or the source as a whole does not work; said once, then now and then."""
         text = describe(error)
-        if state != self.state or text != self.error or self._may_speak(state):
+        if self._may_speak(f"{state} {text}"):
             self.logger.error("%s; trying again until it works", state.replace("-", " "), extra={"err": text})
         self.state, self.error = state, text
 

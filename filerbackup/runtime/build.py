@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from filerbackup.errors import SinkRefused
 from filerbackup.filer.client import FilerClient
@@ -29,7 +30,7 @@ from filerbackup.state.checkpoints import FilerCheckpoints, FilerStatus
 from filerbackup.state.dry_run import DryRunCheckpoints, DryRunLetters, DryRunStatus
 from filerbackup.state.kv import KeyValues
 from filerbackup.state.lease import FilerLease, owner_name
-from filerbackup.state.letters import FilerDeadLetters
+from filerbackup.state.letters import FilerDeadLetters, PairDirectory
 from filerbackup.state.pair import Pair
 
 
@@ -129,6 +130,7 @@ def make_replicator(
         cluster=shared.cluster,
         filer_in_use=lambda: shared.client.current.grpc,
         on_refused=on_refused,
+        register=_nothing if dry_run else partial(PairDirectory(shared.client).register, pair),
     )
     return Built(of.name, pair, sink, replicator)
 
@@ -150,6 +152,10 @@ def _wishes(settings: Settings, one_shot: bool) -> Wishes:
         grace_s=asked.grace_s,
         reconcile_every_s=asked.reconcile_every_s,
     )
+
+
+async def _nothing() -> None:
+    """What a dry run leaves behind."""
 
 
 def _clock() -> float:

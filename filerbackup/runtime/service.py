@@ -26,7 +26,8 @@ _log = logging.getLogger(__name__)
 class Outcome:
     """What came of one sink. `error` is None when its replicator ended as it should.
 
-    `dead_letters`: how many objects this run gave up. `offset_ns`: the last low watermark.
+    `dead_letters`: how many objects are not in the sink. `finished`: a one-shot run did all that it
+    was to do; `trouble`: what kept it. `offset_ns`: the last low watermark.
     """
 
     name: str
@@ -34,6 +35,8 @@ class Outcome:
     dead_letters: int
     offset_ns: int
     error: FilerBackupError | None
+    finished: bool
+    trouble: str
 
 
 @asynccontextmanager
@@ -85,7 +88,6 @@ class Service:
             client = await stack.enter_async_context(connected(settings.source, settings))
             shared = await self._shared(stack, client)
             await _require_folder(client, shared.scope.root)
-            pairs = PairDirectory(client)
             for of in settings.sinks:
                 built = make_replicator(
                     settings,
@@ -96,8 +98,6 @@ class Service:
                     on_refused=self._note_refusal(of.name, stop),
                 )
                 stack.push_async_callback(built.sink.close)
-                if not settings.pipeline.dry_run:
-                    await pairs.register(built.pair)
                 self.built.append(built)
             async with asyncio.TaskGroup() as group:
                 tasks = [
@@ -109,8 +109,8 @@ class Service:
 
     async def _shared(self, stack: AsyncExitStack, client: FilerClient) -> Shared:
         configuration = await client.configuration()
-        _log.info("connected to filer %s, %s", client.current.http, configuration.version)
-        cluster = "dry run" if self._settings.pipeline.dry_run else await PairDirectory(client).cluster_id()
+        _log.info("connected to filer %s, SeaweedFS %s", client.current.http, configuration.version)
+        cluster = await PairDirectory(client).cluster_id(create=not self._settings.pipeline.dry_run)
         volumes = Volumes(
             client.lookup_volumes,
             read_via=self._settings.source.read_via,
@@ -130,7 +130,13 @@ class Service:
             failure = error
         watcher = built.replicator.watcher
         return Outcome(
-            built.name, watcher.counters, len(watcher.lettered), built.replicator.offset_ns, failure
+            built.name,
+            watcher.counters,
+            len(watcher.lettered),
+            built.replicator.offset_ns,
+            failure,
+            built.replicator.finished,
+            watcher.error,
         )
 
     def _note_refusal(self, name: str, stop: asyncio.Event) -> Callable[[SinkRefused], Awaitable[None]]:

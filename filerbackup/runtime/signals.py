@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 _log = logging.getLogger(__name__)
 EXIT_AT_ONCE = 130
+SAME_REQUEST_S = 1.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -22,12 +23,19 @@ def stop_on_signals(stop: asyncio.Event) -> Iterator[None]:
     """
     loop = asyncio.get_running_loop()
 
+    stopped_at = 0.0
+
     def on_signal(number: signal.Signals) -> None:
-        if stop.is_set():
+        nonlocal stopped_at
+        if stopped_at and loop.time() - stopped_at < SAME_REQUEST_S:
+            # Some send one signal to the process and one to its group.
+            return
+        if stopped_at:
             _log.warning("%s again: leaves at once", number.name)
             logging.shutdown()
             os._exit(EXIT_AT_ONCE)
         _log.info("%s: stops taking changes, finishes what runs, stores the checkpoint", number.name)
+        stopped_at = loop.time()
         stop.set()
 
     for number in _SIGNALS:

@@ -66,7 +66,7 @@ def load_settings(
         origins={key: raw[key].origin for key in sorted(raw)},
     )
     if require_sinks and not settings.sinks:
-        raise _no_sink(replication_file, directories)
+        raise _no_sink(replication_file, directories, warnings)
     validate.check_sinks(settings.sinks)
     warnings += _cross_checks(settings)
     for file in (replication_file, security_file):
@@ -131,13 +131,13 @@ def _security(raw: Mapping[str, Raw], path: Path | None, cwd: Path, warnings: li
     return security(found, file=path, cwd=cwd, warnings=warnings)
 
 
-def _no_sink(file: ConfigFile | None, directories: Sequence[Path]) -> UsageError:
+def _no_sink(file: ConfigFile | None, directories: Sequence[Path], warnings: Sequence[str]) -> UsageError:
     hint = (
         "Set enabled = true in [sink.local] or [sink.s3], or WEED_SINK_LOCAL_ENABLED=true and "
         "WEED_SINK_LOCAL_DIRECTORY=…; `filerbackup scaffold` writes an example."
     )
     if file is not None:
-        return UsageError(f"{file.path}: no sink is enabled", hint=hint)
+        return UsageError("; ".join([f"{file.path}: no sink is enabled", *warnings]), hint=hint)
     looked = ", ".join(printable(str(directory / REPLICATION)) for directory in directories)
     return UsageError(f"no {REPLICATION} and no sink in the environment; looked for {looked}", hint=hint)
 

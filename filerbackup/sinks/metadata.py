@@ -57,9 +57,13 @@ _WORD_BYTES = 45
 
 @dataclass(frozen=True, slots=True)
 class ObjectMetadata:
-    """Headers, user metadata and tags of one object; empty strings are not sent."""
+    """Headers, user metadata and tags of one object; empty strings are not sent.
+
+    The storage class is the sink's to choose: the source's never becomes the copy's.
+    """
 
     content_type: str = DEFAULT_CONTENT_TYPE
+    storage_class: str = ""
     cache_control: str = ""
     content_disposition: str = ""
     content_encoding: str = ""

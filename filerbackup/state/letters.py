@@ -71,8 +71,10 @@ class PairDirectory:
         """Make the pair known."""
         await write_entry(self._client, pair.entry_directory, _PAIR_FILE, asdict(pair))
 
-    async def cluster_id(self) -> str:
+    async def cluster_id(self, *, create: bool) -> str:
         """The name of this namespace, given at the first look: a filer that was built anew has another.
+
+        Empty when there is none and `create` is not allowed.
 
         The filer has a signature of its own, but filers with separate stores have different ones.
         """
@@ -83,6 +85,8 @@ class PairDirectory:
                     return str(json.loads(entry.content)["cluster"])
                 except (ValueError, KeyError, TypeError):
                     raise StateError(f"{STATE_DIRECTORY}/{_CLUSTER_FILE} cannot be read") from None
+            if not create:
+                return ""
             record = {"version": 1, "cluster": str(uuid.uuid4())}
             await write_entry(self._client, STATE_DIRECTORY, _CLUSTER_FILE, record, exclusive=True)
         raise StateError(f"{STATE_DIRECTORY}/{_CLUSTER_FILE} cannot be written")

@@ -147,7 +147,7 @@ def test_a_dry_run_changes_nothing(weed: WeedServer, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert "would write" in done.stderr
         assert not (target / "f").exists()
-        assert "first run" in process.run("catchup").stderr
+        assert "no checkpoint" in process.run("catchup").stderr
 
 
 def test_log_lines_as_json(weed: WeedServer, tmp_path: Path) -> None:
@@ -160,3 +160,31 @@ def test_log_lines_as_json(weed: WeedServer, tmp_path: Path) -> None:
         lines = [json.loads(line) for line in done.stderr.splitlines()]
         assert all({"ts", "level", "msg"} <= line.keys() for line in lines)
         assert "caught up" in done.stdout
+
+
+def test_a_catchup_that_was_stopped_does_not_claim_to_be_done(weed: WeedServer, tmp_path: Path) -> None:
+    weed.put("/stopped/f", b"x")
+    config = general(weed, "/stopped") + s3_sink(weed, "bucket", endpoint=f"http://127.0.0.1:{free_port()}")
+    with daemon(tmp_path / "d", config) as process:
+        process.start(command="catchup")
+        wait_until(lambda: "sink error" in process.log, what=lambda: process.log)
+        assert process.stop() == 1
+        assert "stopped before it was caught up" in process.log
+
+
+def test_offsets_in_the_future_are_refused(weed: WeedServer, tmp_path: Path) -> None:
+    weed.put("/future/f", b"x")
+    with daemon(tmp_path / "d", general(weed, "/future") + local_sink(tmp_path / "copy")) as process:
+        assert process.run("catchup").returncode == 0
+        for command in ("checkpoint set 2100-01-01T00:00:00Z", "catchup --start 2100-01-01T00:00:00Z"):
+            done = process.run(command)
+            assert done.returncode == 2, done
+            assert "future" in done.stderr
+
+
+def test_a_typo_in_a_bucket_does_not_stay_in_status(weed: WeedServer, tmp_path: Path) -> None:
+    weed.put("/typo/f", b"x")
+    with daemon(tmp_path / "d", general(weed, "/typo") + s3_sink(weed, "misspelt-bucket")) as process:
+        assert process.run("catchup").returncode == 1
+    with daemon(tmp_path / "e", general(weed, "/")) as process:
+        assert "misspelt-bucket" not in process.run("status").stdout

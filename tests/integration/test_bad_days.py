@@ -150,7 +150,7 @@ def test_a_standby_takes_over(weed: WeedServer, tmp_path: Path) -> None:
         wait_until(lambda: "stands by" in two.log, what=lambda: two.log)
         weed.put("/standby/second", b"2")
         wait_until((target / "second").exists, what=lambda: one.log)
-        assert "resumes" not in two.log and "first run" not in two.log
+        assert "resumes" not in two.log and "no checkpoint" not in two.log
         one.kill()
         died_at = time.monotonic()
         weed.put("/standby/third", b"3")

@@ -94,7 +94,7 @@ def test_moves_across_the_edge_of_the_watched_folder(weed: WeedServer, tmp_path:
         weed.rename("/edge/in/tree2", "/edge/out/tree2")
         done = process.run("catchup")
         assert done.returncode == 0
-        assert "first run" not in done.stderr
+        assert "no checkpoint" not in done.stderr
     assert difference(filer_tree(weed, "/edge/in"), local_tree(target)) == ""
     assert set(local_tree(target, directories=False)) == {"stays", "comes", "tree/x"}
 

@@ -137,6 +137,8 @@ class World:
                 later |= touched(event)
         for path in {path for event in self.filer.log for path in touched(event)} - later:
             key = self.scope.relative(path)
+            if any(letter.key == key for letter in self.letters.letters.values()):
+                continue
             entry, stored = self.filer.tree.get(path), self.sink.durable.get(key)
             if entry is None:
                 assert stored is None, f"{key} is gone in the source, stored as durable {checkpoint}"

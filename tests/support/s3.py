@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import io
 import json
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -19,6 +21,10 @@ from aiobotocore.session import get_session
 from aiohttp import web
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -192,16 +198,16 @@ class Proxy:
                 self.change(request, kept)
             return web.Response(status=answer.status, headers=kept, body=data)
 
-    async def listen(self, port: int = 0) -> None:
+    async def listen(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         """Begin to take connections; `endpoint` says where."""
         app = web.Application(client_max_size=1 << 30)
         app.router.add_route("*", r"/{path:[\s\S]*}", self.handle)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, auto_decompress=False)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", port, reuse_address=True)
+        site = web.TCPSite(self._runner, "127.0.0.1", port, reuse_address=True, ssl_context=tls)
         await site.start()
         self.port = self._runner.addresses[0][1]
-        self.endpoint = f"http://127.0.0.1:{self.port}"
+        self.endpoint = f"https://localhost:{self.port}" if tls else f"http://127.0.0.1:{self.port}"
 
     async def hang_up(self) -> None:
         """End all connections and take no more: nobody listens there now."""
@@ -210,15 +216,44 @@ class Proxy:
             self._runner = None
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Proxy]:
+    async def running(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[Proxy]:
         """Listen on a free port until the end of the block."""
         self._session = aiohttp.ClientSession(auto_decompress=False, skip_auto_headers=("Content-Type",))
-        await self.listen()
+        await self.listen(tls=tls)
         try:
             yield self
         finally:
             await self.hang_up()
             await self._session.close()
+
+
+def make_certificate(path: Path, issuer: Path | None = None) -> Path:
+    """A certificate for localhost with its key in one PEM file; without an issuer its own authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, path.stem)])
+    issuer_name, issuer_key = name, key
+    if issuer is not None:
+        pem = issuer.read_bytes()
+        issuer_name = x509.load_pem_x509_certificate(pem).subject
+        issuer_key = serialization.load_pem_private_key(pem, None)  # type: ignore[assignment]
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(issuer_name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        .sign(issuer_key, hashes.SHA256())
+    )
+    pem_key = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + pem_key)
+    return path
 
 
 def s3_error(

@@ -91,6 +91,19 @@ def test_a_name_is_not_taken_for_an_answer() -> None:
     assert (found.status, found.code) == (403, "AccessDenied")
 
 
+@pytest.mark.parametrize("name", ["e", "P", "S3", "Server returned", " "])
+def test_a_short_name_does_not_hide_the_answer(name: str) -> None:
+    body = "<Error><Code>SlowDown</Code></Error>"
+    for head in ("Generic S3 error: ", f"The operation lacked … for path {name}: "):
+        found = from_obstore(GenericError(_obstore("503 Slow Down", body, head)), name)
+        assert isinstance(found, Answered)
+        assert (found.status, found.code) == (503, "SlowDown")
+    absent = FileNotFoundError(_obstore("404 Not Found", "<html>", f"Object at location {name} not found: "))
+    found = from_obstore(absent, name)
+    assert isinstance(found, Answered)
+    assert (found.status, found.code) == (404, "")
+
+
 def test_connections_in_the_text_of_obstore() -> None:
     text = (
         "Generic S3 error: Error performing PUT http://h:1/b/k in 5ms - HTTP error: error sending request"

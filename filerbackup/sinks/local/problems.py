@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from filerbackup.errors import ObjectRejected, SinkError, SinkRefused, SinkUnavailable
+from filerbackup.errors import ObjectRejected, SinkError, SinkFull, SinkRefused, SinkUnavailable
 from filerbackup.sinks.keys import shown
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -74,10 +74,10 @@ def _said(error: OSError) -> str:
     return f"{what}: {os.fsdecode(name)}" if isinstance(name, str | bytes) else what
 
 
-def _full(error: OSError, directory: str) -> SinkUnavailable:
+def _full(error: OSError, directory: str) -> SinkFull:
     if error.errno == errno.EDQUOT:
-        return SinkUnavailable(f"the quota of user {os.geteuid()} in {directory} is used up")
-    return SinkUnavailable(
+        return SinkFull(f"the quota of user {os.geteuid()} in {directory} is used up")
+    return SinkFull(
         f"the disk of {directory} is full ({_free(directory)})", hint="free some space, or enlarge it"
     )
 

@@ -36,6 +36,7 @@ from filerbackup.sinks.s3.errors import (
     classify,
     from_botocore,
     from_obstore,
+    is_distrust,
     not_s3,
 )
 from filerbackup.sinks.s3.names import is_clean
@@ -56,13 +57,12 @@ _log = logging.getLogger(__name__)
 class Bucket:
     """The calls that are needed. Raises SinkUnavailable, SinkThrottled, SinkRefused, ObjectRejected."""
 
-    def __init__(self, connection: Connection, name: str, *, storage_class: str = "", acl: str = "") -> None:
+    def __init__(self, connection: Connection, name: str, *, acl: str = "") -> None:
         self._client, self._store, self._http = connection.client, connection.store, connection.http
         self._name = name
-        self._storage_class = storage_class
         self._acl = acl
         self._takes_tags = True
-        self._deletes_in_bulk = True
+        self._obstore_trusts = True
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -81,30 +81,42 @@ class Bucket:
     async def _put(self, name: str, data: bytes, metadata: ObjectMetadata, tags: Mapping[str, str]) -> str:
         # obstore has no words for these, and takes no name with a control character or a slash behind.
         odd = self._acl or metadata.expires or name.endswith("/") or not is_clean(name)
-        if odd:
+        if odd or not self._obstore_trusts:
             return await self._put_with_sdk(name, data, metadata, tags)
+        try:
+            return await self._put_with_obstore(name, data, metadata, tags)
+        except (BaseError, FileNotFoundError) as error:
+            if not is_distrust(error):
+                raise from_obstore(error, name) from None
+        # It wants a leaf below an authority, where OpenSSL takes a certificate that is both.
+        self._obstore_trusts = False
+        _log.warning(
+            "s3:%s: obstore does not accept the server's certificate: small files cost more CPU", self._name
+        )
+        return await self._put_with_sdk(name, data, metadata, tags)
+
+    async def _put_with_obstore(
+        self, name: str, data: bytes, metadata: ObjectMetadata, tags: Mapping[str, str]
+    ) -> str:
         attributes = {"Content-Type": metadata.content_type, **metadata.user}
         for header, value in (
             ("Cache-Control", metadata.cache_control),
             ("Content-Disposition", metadata.content_disposition),
             ("Content-Encoding", metadata.content_encoding),
             ("Content-Language", metadata.content_language),
-            ("Storage-Class", self._storage_class),
+            ("Storage-Class", metadata.storage_class),
         ):
             if value:
                 attributes[header] = value
-        try:
-            async with asyncio.timeout(CALL_S + len(data) / SLOWEST_BYTES_PER_S):
-                result = await obstore.put_async(
-                    self._store,
-                    name,
-                    data,
-                    attributes=attributes,
-                    tags=dict(tags) if tags else None,
-                    use_multipart=False,
-                )
-        except (BaseError, FileNotFoundError) as error:
-            raise from_obstore(error, name) from None
+        async with asyncio.timeout(CALL_S + len(data) / SLOWEST_BYTES_PER_S):
+            result = await obstore.put_async(
+                self._store,
+                name,
+                data,
+                attributes=attributes,
+                tags=dict(tags) if tags else None,
+                use_multipart=False,
+            )
         return etag_of(result["e_tag"])
 
     async def _put_with_sdk(
@@ -132,7 +144,7 @@ class Bucket:
             "ContentLanguage": metadata.content_language,
             "ContentType": metadata.content_type,
             "Expires": metadata.expires,
-            "StorageClass": self._storage_class,
+            "StorageClass": metadata.storage_class,
             "Tagging": urlencode(tags),
         }
         return {"Metadata": dict(metadata.user), **{key: value for key, value in given.items() if value}}

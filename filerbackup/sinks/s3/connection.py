@@ -46,6 +46,8 @@ SETTLE_S = 0.05
 _USER_AGENT = f"filerbackup/{__version__}"
 _CREDENTIALS_FRESH = timedelta(seconds=60)
 _DEFAULT_CONCURRENCY = 64
+_GLOBAL = {"aws-global": "us-east-1", None: "us-east-1"}
+"""What the SDK calls the region when none was given, and what it signs for then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,9 @@ async def _connect(settings: S3Settings, stack: AsyncExitStack) -> tuple[S3Clien
     )
     signed = SignedHttp(client, http, get_environ_proxies(endpoint).get(urlsplit(endpoint).scheme))
     stack.push_async_callback(signed.close)
-    return client, _store(settings, endpoint, Credentials(found), authorities), signed
+    region = client.meta.region_name
+    store = _store(settings, endpoint, _GLOBAL.get(region, region), Credentials(found), authorities)
+    return client, store, signed
 
 
 @functools.cache
@@ -181,7 +185,9 @@ async def _credentials(session: AioSession, settings: S3Settings) -> AioCredenti
     return found
 
 
-def _store(settings: S3Settings, endpoint: str, credentials: Credentials, authorities: bytes) -> S3Store:
+def _store(
+    settings: S3Settings, endpoint: str, region: str, credentials: Credentials, authorities: bytes
+) -> S3Store:
     parts = urlsplit(endpoint)
     if not _is_path_style(settings):
         endpoint = f"{parts.scheme}://{settings.bucket}.{parts.netloc}{parts.path}"
@@ -189,7 +195,7 @@ def _store(settings: S3Settings, endpoint: str, credentials: Credentials, author
     config: S3Config = {
         "endpoint": endpoint,
         "aws_endpoint_url_s3": endpoint,
-        "region": settings.region or "us-east-1",
+        "region": region,
         "virtual_hosted_style_request": not _is_path_style(settings),
         "skip_signature": False,
         "s3_express": False,

@@ -12,7 +12,7 @@ import ssl
 
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import BaseError, GenericError, PermissionDeniedError, UnauthenticatedError
 
 from filerbackup.errors import ObjectRejected, SinkError, SinkRefused, SinkThrottled, SinkUnavailable
 
@@ -53,10 +53,11 @@ _OTHER_REGION = frozenset(
      "AuthorizationQueryParametersError", "IllegalLocationConstraintException"}
 )  # fmt: skip
 
-_obstore_status = re.compile(
-    r"Error performing [A-Z]+ \S+ in \S+ - Server returned non-2xx status code: ([0-9]{3})\b[^:]*:?(.*)",
+_obstore_answer = re.compile(
+    r"(?:Generic S3 error: )?Error performing [A-Z]+ \S+ in \S+ - "
+    r"Server returned non-2xx status code: ([0-9]{3})\b[^:]*:?(.*)",
     re.DOTALL,
-).search
+).match
 _code_element = re.compile(r"<Code>\s*([A-Za-z0-9.]{1,80})\s*</Code>").search
 _message_element = re.compile(r"<Message>([^<]*)</Message>").search
 _query = re.compile(r"(https?://[^\s?'\"]*)\?[^\s'\"]*")
@@ -127,10 +128,12 @@ def one_line(text: str, most: int = 300) -> str:
 def from_obstore(error: BaseError | FileNotFoundError, name: str) -> Answered | Unanswered:
     """Read an error of obstore, which carries the answer only in its text.
 
-    The object's name is cut out of it first, lest a name be read as an answer.
+    What stands before the answer may quote the object's name, which must not be read as an answer.
     """
-    text = str(error).partition("\n\nDebug source:")[0].replace(name, "…")
-    found = _obstore_status(text)
+    text = str(error).partition("\n\nDebug source:")[0]
+    for quoted in (f" for path {name}: ", f" at location {name} not found: "):
+        text = text.partition(quoted)[2] or text
+    found = _obstore_answer(text)
     if found is not None:
         code, message = _code_element(found[2]), _message_element(found[2])
         return Answered(int(found[1]), code[1] if code else "", message[1] if message else "")
@@ -144,10 +147,18 @@ def from_obstore(error: BaseError | FileNotFoundError, name: str) -> Answered | 
     return Unanswered(f"no answer: {_connection_problem(str(error)) or one_line(reason, 120)}")
 
 
+def is_distrust(error: BaseError | FileNotFoundError) -> bool:
+    """Whether obstore did not accept the server's certificate; other clients may."""
+    return (
+        isinstance(error, GenericError)
+        and "InvalidCertificate(" in str(error).partition("\n\nDebug source:")[2]
+    )
+
+
 def _connection_problem(text: str) -> str:
     """The operating system's own words, where the debug text of obstore has them."""
     for words in ("Connection refused", "Connection reset", "failed to lookup address", "TimedOut",
-                  "Network is unreachable", "No route to host", "invalid peer certificate"):  # fmt: skip
+                  "Network is unreachable", "No route to host"):  # fmt: skip
         if words in text:
             return "timed out" if words == "TimedOut" else words
     return ""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import logging
 from dataclasses import dataclass
 
-from filerbackup.errors import ObjectRejected, SinkUnavailable
+from filerbackup.errors import ObjectRejected, SinkRefused, SinkUnavailable
 from filerbackup.sinks.keys import shown
 from filerbackup.sinks.metadata import ObjectMetadata
 from filerbackup.sinks.s3.bucket import Bucket
@@ -15,6 +15,7 @@ from filerbackup.sinks.s3.names import Names, doubtful_characters
 from filerbackup.sinks.s3.uploads import md5_of
 
 _DATA = b"filerbackup was here to see whether it may write\n"
+_log = logging.getLogger(__name__)
 _METADATA = ObjectMetadata(content_type="text/plain")
 
 
@@ -32,12 +33,12 @@ async def probe(bucket: Bucket, deletes: Deletes, names: Names) -> Behaviour:
     Raises SinkRefused with what to change, SinkUnavailable when nobody answers.
     """
     await bucket.page(names.own_prefix, limit=1)
-    below = f"{names.own_prefix}probe-{secrets.token_hex(6)}/"
+    below = f"{names.own_prefix}probe/"
     # By bytes the second comes first; who walks directories lists it last.
     probes = [f"{below}a/b", f"{below}a-"]
     etags = [await bucket.put(name, _DATA, _METADATA) for name in probes]
     page = await bucket.page(below)
-    await deletes.delete(probes)
+    await _remove(deletes, probes)
     listed = [found.name for found in page.objects]
     if sorted(listed) != sorted(probes):
         raise SinkUnavailable(f"the service lists {len(listed)} of 2 objects that were just written")
@@ -45,6 +46,14 @@ async def probe(bucket: Bucket, deletes: Deletes, names: Names) -> Behaviour:
     return Behaviour(
         lists_in_order=listed == sorted(listed), etag_is_md5=all(etag == digest for etag in etags)
     )
+
+
+async def _remove(deletes: Deletes, probes: list[str]) -> None:
+    """Remove the probes, or stay without them: a backup may be allowed to write and never to delete."""
+    try:
+        await deletes.delete(probes)
+    except SinkRefused as error:
+        _log.warning("nothing can be deleted in this bucket, and deletes will fail: %s", error)
 
 
 class NameCheck:
@@ -68,7 +77,7 @@ class NameCheck:
                 )
 
     async def _is_kept(self, character: str) -> bool:
-        below = f"{self._names.own_prefix}probe-{secrets.token_hex(6)}/"
+        below = f"{self._names.own_prefix}probe-names/{ord(character):02x}/"
         name = f"{below}a{character}b"
         try:
             await self._bucket.put(name, _DATA, _METADATA)
@@ -76,5 +85,5 @@ class NameCheck:
             return False
         page = await self._bucket.page(below)
         found = [each.name for each in page.objects]
-        await self._deletes.delete({name, *found})
+        await _remove(self._deletes, [*{name, *found}])
         return found == [name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from filerbackup.content import Content
 from filerbackup.errors import ObjectRejected, SinkUnavailable, Unreadable, UsageError
@@ -85,9 +85,7 @@ class S3Sink:
         connection = await connect(settings)
         deletes: Deletes | None = None
         try:
-            bucket = Bucket(
-                connection, settings.bucket, storage_class=settings.storage_class, acl=settings.acl
-            )
+            bucket = Bucket(connection, settings.bucket, acl=settings.acl)
             deletes = Deletes(bucket)
             uploads = Uploads(bucket)
             behaviour = await probe(bucket, deletes, self._names)
@@ -167,7 +165,7 @@ class S3Sink:
         await at.uploads.put_with_slash(name, data, self._metadata(name, entry))
 
     def _metadata(self, key: str, entry: Entry) -> ObjectMetadata:
-        metadata = object_metadata(entry)
+        metadata = replace(object_metadata(entry), storage_class=self._settings.storage_class)
         if metadata.dropped:
             _log.warning(
                 "metadata that S3 cannot take was left out",

@@ -124,6 +124,7 @@ async def test_too_much_metadata_costs_no_file(
 async def test_storage_class_and_acl(server: WeedServer, peer: Peer, folder: str) -> None:
     of = settings(server, folder, storage_class="STANDARD_IA")
     async with opened(of) as sink:
+        await sink.write_own(".filerbackup/sink.json", b"{}")
         await write(sink, "small")
         await sink.write("large", file_entry("large", 6 * MIB), StreamedContent(6 * MIB))
     async with opened(dataclasses.replace(of, acl="bucket-owner-full-control")) as sink:
@@ -131,6 +132,9 @@ async def test_storage_class_and_acl(server: WeedServer, peer: Peer, folder: str
     for key in ("small", "large", "with-acl"):
         head = await peer.head(f"{folder}/{key}")
         assert head is not None and head["StorageClass"] == "STANDARD_IA", key
+    # What the sink itself has to read must not lie in an archive.
+    own = await peer.head(f"{folder}/.filerbackup/sink.json")
+    assert own is not None and own.get("StorageClass", "STANDARD") == "STANDARD"
 
 
 async def test_a_service_without_tags(server: WeedServer, peer: Peer, proxy: Proxy, folder: str) -> None:

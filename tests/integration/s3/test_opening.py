@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import ssl
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from filerbackup.errors import (
+    SinkRefused,
     SinkUnavailable,
     UsageError,
 )
@@ -31,6 +33,7 @@ from tests.support.s3 import (
     Peer,
     Proxy,
     html,
+    make_certificate,
     s3_error,
 )
 from tests.support.weed import WeedServer
@@ -143,6 +146,26 @@ async def test_the_right_region_is_said(server: WeedServer, proxy: Proxy, status
     assert "region = 'eu-central-1'" in error.hint
 
 
+async def test_who_may_write_and_never_delete(
+    server: WeedServer, peer: Peer, proxy: Proxy, folder: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Backups are often given no right to delete; two small objects of our own then stay, however often."""
+
+    async def no_deletes(request: web.Request, _body: bytes) -> web.Response | None:
+        deletes = request.method == "DELETE" or (request.method == "POST" and "delete" in request.query)
+        return s3_error(403, "AccessDenied") if deletes else None
+
+    proxy.fault = no_deletes
+    for _ in range(2):
+        async with opened(settings(server, folder, endpoint=proxy.endpoint)) as sink:
+            await write(sink, "file")
+            with pytest.raises(SinkRefused):
+                await sink.delete("file")
+            assert await keys(sink) == ["file"]
+    assert "deletes will fail" in caplog.text
+    assert len(await peer.names(folder)) == 3
+
+
 async def test_a_failing_gateway_is_unavailable_not_wrong(server: WeedServer, proxy: Proxy) -> None:
     async def bad_gateway(_request: web.Request, _body: bytes) -> web.Response:
         return html(502)
@@ -160,6 +183,43 @@ async def test_nobody_at_the_endpoint(server: WeedServer) -> None:
 async def test_an_unusable_endpoint(server: WeedServer) -> None:
     error = await refusal(settings(server, "x", endpoint="not a url"))
     assert "endpoint" in str(error)
+
+
+@pytest.mark.parametrize("is_own_authority", [False, True])
+async def test_tls_with_an_authority_of_ones_own(
+    server: WeedServer,
+    peer: Peer,
+    folder: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    is_own_authority: bool,
+) -> None:
+    """Also with a server that shows the authority's own certificate, which obstore does not accept."""
+    authority = make_certificate(tmp_path / "authority.pem")
+    shown = authority if is_own_authority else make_certificate(tmp_path / "leaf.pem", issuer=authority)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(shown)
+    async with Proxy(server.s3_endpoint).running(context) as proxy:
+        of = settings(server, folder, endpoint=proxy.endpoint)
+        assert of.endpoint.startswith("https://localhost:")
+        error = await refusal(of)
+        assert "certificate" in str(error)
+        assert "AWS_CA_BUNDLE" in error.hint
+
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(authority))
+        async with opened(of) as sink:
+            content = StreamedContent(12 * MIB)
+            await write(sink, "small")
+            await write(sink, "new\nline")
+            await sink.write("large", file_entry("large", content.size), content)
+            await sink.delete("small")
+            assert await keys(sink) == ["large", "new\nline"]
+            assert b"".join([block async for block in sink.read("large")]) == await content.read()
+        assert ("obstore" in caplog.text) is is_own_authority
+
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "absent"))
+        assert "AWS_CA_BUNDLE" in str(await refusal(of))
 
 
 def test_settings_that_name_no_place() -> None:

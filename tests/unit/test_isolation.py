@@ -1,0 +1,86 @@
+"""One bad object among good ones, in every way it can be bad, with a sink in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from unittest.mock import patch
+
+import pytest
+
+from filerbackup import retry
+from filerbackup.errors import (
+    FilerBackupError,
+    ObjectRejected,
+    SinkFull,
+    SinkRefused,
+    SinkThrottled,
+    SinkUnavailable,
+)
+from tests.property.test_pipeline import TREES, World
+from tests.support.model_filer import ROOT
+
+
+def world_of(files: int) -> World:
+    world = World(random.Random(1), TREES, dated=False)
+    for i in range(files):
+        world.filer.write(f"{ROOT}/f{i:03}", b"%d" % i)
+    return world
+
+
+async def catch_up(world: World) -> None:
+    with patch.object(retry, "FIRST_DELAY_S", 1e-4), patch.object(retry, "LONGEST_DELAY_S", 1e-3):
+        await world.live(None)
+
+
+async def test_an_object_that_the_sink_always_fails_on_stops_nobody() -> None:
+    """The oldest one at that, while it looks as if the whole sink were down."""
+    world = world_of(50)
+    world.sink.fail("write", SinkUnavailable("500 for this key only"), key="f000", times=10**9)
+    await catch_up(world)
+    assert [letter.key for letter in world.letters.letters.values()] == ["f000"]
+    assert len(world.sink.objects) == 49
+
+
+async def test_a_rejected_object_is_given_up_at_once() -> None:
+    world = world_of(10)
+    world.sink.fail("write", ObjectRejected("name too long"), key="f005", times=10**9)
+    await catch_up(world)
+    [letter] = world.letters.letters.values()
+    assert letter.key == "f005"
+    assert letter.attempts == 1
+    assert "name too long" in letter.reason
+    assert len(world.sink.objects) == 9
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SinkUnavailable("down"), SinkRefused("key expired"), SinkThrottled("slow down"), SinkFull("disk full")],
+)
+async def test_a_sink_that_is_down_for_a_while_costs_no_dead_letter(error: FilerBackupError) -> None:
+    """However many attempts an outage takes; a full disk may still take something small."""
+    world = world_of(30)
+    world.sink.fail("write", error, times=100)
+    if not isinstance(error, SinkFull):
+        world.sink.fail("write_own", error, times=10**9)
+    await catch_up(world)
+    assert world.sink.calls["write"] >= 130
+    assert world.letters.letters == {}
+    assert len(world.sink.objects) == 30
+
+
+async def test_a_defect_of_ours_becomes_a_dead_letter_too() -> None:
+    world = world_of(10)
+    broken = world.filer.content
+
+    def content(entry):  # type: ignore[no-untyped-def]
+        if entry.path.endswith("f003"):
+            raise ZeroDivisionError("a defect")
+        return broken(entry)
+
+    world.filer.content = content  # type: ignore[method-assign]
+    await catch_up(world)
+    [letter] = world.letters.letters.values()
+    assert letter.key == "f003"
+    assert len(world.sink.objects) == 9
+    await asyncio.sleep(0)
