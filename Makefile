@@ -5,6 +5,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Tests wait for servers more than they compute; each worker starts servers of its own.
+JOBS ?= 3
 READY := $(VENV)/.ready
 STUBS := filerbackup/filer/stubs
 
@@ -14,7 +16,7 @@ run: $(READY)
 	$(BIN)/python -m tests.demo
 
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -152,6 +152,12 @@ def test_nothing_can_break_a_request(extended: dict[str, bytes], mime: str) -> N
         assert "\n" not in name + value
 
 
+def test_the_limit_is_for_all_together() -> None:
+    found = object_metadata(entry(extended={f"X-Amz-Meta-M{number}": b"v" * 700 for number in range(4)}))
+    assert found.user.keys() - {"mtime", "mode", "uid", "gid"} == {"m0", "m1"}
+    assert found.dropped == ("x-amz-meta-m2", "x-amz-meta-m3")
+
+
 def test_what_does_not_fit_is_named() -> None:
     extended = {
         "X-Amz-Meta-Big": b"x" * 3000,

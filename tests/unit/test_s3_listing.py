@@ -117,6 +117,7 @@ def expected(
 )
 @example({"photo.jpg", "photo/x", "photo-1"}, {"photo"}, 1, 1, "", "")
 @example({"a-b/x", "a/x"}, set(), 1, 5000, "a-", "")
+@example(set(), {" .~.", " ", " /a", " ."}, 1, 1, "", "")
 def test_any_tree_is_listed_in_order(
     service: type[ByBytes] | type[ByDirectory],
     files: set[str],

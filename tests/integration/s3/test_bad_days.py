@@ -178,11 +178,11 @@ async def test_closing_ends_what_waits(server: WeedServer, peer: Peer, proxy: Pr
 
 
 def test_a_process_that_ends_with_uploads_under_way_ends_well(server: WeedServer, tmp_path: Path) -> None:
-    """obstore's threads have aborted interpreters that ended while they still held Python objects."""
+    """Exit code 0 and not a word: nothing was left open, no thread of obstore's held on to an object."""
     script = tmp_path / "short.py"
     script.write_text(_SHORT)
     arguments = [server.s3_endpoint, BUCKET, ACCESS_KEY, SECRET_KEY]
-    for _ in range(4):
+    for _ in range(2):
         ended = subprocess.run(
             [sys.executable, str(script), *arguments],
             capture_output=True,

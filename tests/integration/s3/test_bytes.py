@@ -126,7 +126,7 @@ async def test_a_write_that_is_cancelled_while_it_begins(
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await peer.uploads(folder) == set()
+    assert await peer.uploads(folder) == set()
     assert ("POST", "uploads") in {(method, query) for method, _, query in proxy.requests}
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import secrets
 import ssl
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from filerbackup.errors import (
 from filerbackup.settings.model import S3Settings
 from filerbackup.settings.secret import Secret
 from filerbackup.sinks.registry import create_sink
-from filerbackup.sinks.s3 import S3Sink
+from filerbackup.sinks.s3 import S3Sink, connection
 from tests.contract.contents import (
     StreamedContent,
     file_entry,
@@ -107,19 +109,31 @@ async def test_credentials_come_from_the_aws_chain(
 async def test_credentials_that_change_are_asked_for_again(
     server: WeedServer, peer: Peer, folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """Temporary credentials are renewed while the sink is open, for small and for large files."""
     without_credentials(monkeypatch, tmp_path)
-    answer = {
-        "Version": 1,
-        "AccessKeyId": ACCESS_KEY,
-        "SecretAccessKey": SECRET_KEY,
-        "Expiration": "2099-01-01T00:00:00Z",
-    }
-    (tmp_path / "answer").write_text(json.dumps(answer))
+    monkeypatch.setattr(connection, "_CREDENTIALS_FRESH", timedelta(seconds=0.2))
+
+    def become(access: str, secret: str) -> None:
+        # The SDK renews what expires within ten minutes each time it is asked.
+        expiration = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+        answer = {"Version": 1, "AccessKeyId": access, "SecretAccessKey": secret, "Expiration": expiration}
+        (tmp_path / "answer").write_text(json.dumps(answer))
+
+    become(ACCESS_KEY, SECRET_KEY)
     (tmp_path / "config").write_text(f"[default]\ncredential_process = /bin/cat {tmp_path / 'answer'}\n")
+    content = StreamedContent(6 * MIB)
     async with opened(settings(server, folder, access_key_id="", secret_access_key=Secret())) as sink:
         await write(sink, "small")
-        await sink.write("large", file_entry("large", 6 * MIB), StreamedContent(6 * MIB))
-    assert await peer.names(f"{folder}/small") == {f"{folder}/small"}
+        await sink.write("large", file_entry("large", content.size), content)
+
+        become(READER_KEY, READER_SECRET)
+        async with asyncio.timeout(10):
+            with pytest.raises(SinkRefused):
+                while True:
+                    await write(sink, "small")
+        with pytest.raises(SinkRefused):
+            await sink.write("large", file_entry("large", content.size), content)
+        assert await keys(sink) == ["large", "small"]
 
 
 @pytest.mark.parametrize("status", [200, 404, 405])
