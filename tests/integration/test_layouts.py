@@ -182,7 +182,8 @@ def test_a_directory_with_content_of_its_own_is_never_lost_in_silence(
     weed: WeedServer, tmp_path: Path
 ) -> None:
     """The filer keeps the bytes of a file below which something is created; a directory on disk cannot."""
-    put_many(weed, [("/body/f", b"bytes of f"), ("/body/f/below", b"1"), ("/body/other", b"2")])
+    files = [("/body/f", b"bytes of f"), ("/body/f/below", b"1"), ("/body/other", b"2")]
+    put_many(weed, files, threads=1)
     target = tmp_path / "copy"
     with daemon(tmp_path / "d", general(weed, "/body") + local_sink(target)) as process:
         done = process.run("catchup")

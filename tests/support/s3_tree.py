@@ -43,9 +43,14 @@ def s3_tree(weed: WeedServer, bucket: str, prefix: str = "") -> Tree:
             async for page in pages:
                 for item in page.get("Contents", []):
                     key = item["Key"][len(prefix) :]
-                    if not key.startswith(".filerbackup/"):
+                    if key.startswith(".filerbackup/"):
+                        continue
+                    try:
                         body = (await s3.get_object(Bucket=bucket, Key=item["Key"]))["Body"]
-                        found[key] = digest(await body.read())
+                    except s3.exceptions.NoSuchKey:
+                        # Removed since the listing.
+                        continue
+                    found[key] = digest(await body.read())
         return found
 
     return asyncio.run(read())
