@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
 import sys
+from typing import NoReturn
 
 from filerbackup.errors import FilerBackupError
 
@@ -28,5 +32,19 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
+def entry() -> NoReturn:
+    """Run a command and leave at once.
+
+    Nothing is left to be done then. Going through the interpreter's own end can abort the process
+    (seen with obstore 0.12, whose threads outlive it), and a done run would end with code 134.
+    """
+    code = main()
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

@@ -33,7 +33,7 @@ from filerbackup.errors import SinkRefused, SinkUnavailable
 from filerbackup.settings.model import S3Settings
 from filerbackup.sinks.s3.client import S3Client
 from filerbackup.sinks.s3.errors import Unanswered, classify, from_botocore, one_line
-from filerbackup.sinks.s3.signed import CONNECT_S, STALL_S, SignedHttp
+from filerbackup.sinks.s3.signed import CONNECT_S, SignedHttp
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Config, S3Credential
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 OPEN_S = 60.0
 """Finding credentials may ask services on the network."""
 PUT_LIMIT_S = 900.0
-"""obstore's own last deadline; `bucket` sets one by size that comes first."""
+"""The clients' own last deadline; `bucket` sets one for each call that comes first."""
 SETTLE_S = 0.05
 _USER_AGENT = f"filerbackup/{__version__}"
 _CREDENTIALS_FRESH = timedelta(seconds=60)
@@ -130,7 +130,6 @@ async def _connect(settings: S3Settings, stack: AsyncExitStack) -> tuple[S3Clien
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"},
         skip_auto_headers=("Content-Type",),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=STALL_S),
     )
     signed = SignedHttp(client, http, get_environ_proxies(endpoint).get(urlsplit(endpoint).scheme))
     stack.push_async_callback(signed.close)
@@ -158,7 +157,8 @@ def _arguments(settings: S3Settings) -> dict[str, Any]:
 def _config(settings: S3Settings) -> AioConfig:
     return AioConfig(
         connect_timeout=CONNECT_S,
-        read_timeout=STALL_S,
+        # `bucket` sets a deadline for each call; the longest is that for putting parts together.
+        read_timeout=PUT_LIMIT_S,
         max_pool_connections=_concurrency(settings),
         # Who calls this sink retries; retries of the SDK's own would multiply.
         retries={"total_max_attempts": 1},

@@ -9,22 +9,36 @@ missing; it goes with the sink, so that any host knows.
 from __future__ import annotations
 
 import asyncio
+import enum
 import json
-from dataclasses import dataclass
 
-from filerbackup.errors import SinkRefused
+from filerbackup.errors import ObjectRejected, SinkRefused
 from filerbackup.sinks.metadata import ObjectMetadata
 from filerbackup.sinks.s3.bucket import Bucket
 from filerbackup.sinks.s3.uploads import Uploads
 
 FORMS_KEY = ".filerbackup/s3.json"
 OWN_METADATA = ObjectMetadata(content_type="application/json")
+_VERSION = 1
 
 
-@dataclass(slots=True)
-class _Known:
-    symlinks: bool = False
-    bodies: bool = False
+class Form(enum.Enum):
+    """What there may be. Values are the names in the note.
+
+    LINK_NAMES: files whose own names end as those of symlinks do; where a source keeps such (rclone
+    has put them there), no symlink can be kept, and the reverse.
+    """
+
+    SYMLINKS = "symlinks"
+    BODIES = "directory_bodies"
+    LINK_NAMES = "files_named_like_symlinks"
+
+
+_EXCLUDES = {Form.SYMLINKS: Form.LINK_NAMES, Form.LINK_NAMES: Form.SYMLINKS}
+_REASONS = {
+    Form.SYMLINKS: "a symlink cannot be told from the files of this sink whose names end in .rclonelink",
+    Form.LINK_NAMES: "a file whose name ends in .rclonelink cannot be told from the symlinks of this sink",
+}
 
 
 class Forms:
@@ -33,48 +47,41 @@ class Forms:
     def __init__(self, bucket: Bucket, uploads: Uploads, name: str) -> None:
         self._bucket, self._uploads = bucket, uploads
         self._name = name
-        self._known = _Known()
+        self._known: frozenset[Form] = frozenset()
         self._lock = asyncio.Lock()
 
     @property
     def symlinks(self) -> bool:
         """There may be symlinks."""
-        return self._known.symlinks
+        return Form.SYMLINKS in self._known
 
     @property
     def bodies(self) -> bool:
         """There may be directories with content of their own."""
-        return self._known.bodies
+        return Form.BODIES in self._known
 
     async def load(self) -> None:
         """Read the note. Raises SinkRefused when it cannot be understood."""
         raw = await self._bucket.get_all(self._name)
-        if raw is None:
-            self._known = _Known()
-            return
         try:
-            note = json.loads(raw)
-            self._known = _Known(symlinks=bool(note["symlinks"]), bodies=bool(note["directory_bodies"]))
-        except (ValueError, KeyError, TypeError):
+            note = {"version": _VERSION} if raw is None else json.loads(raw)
+            if note["version"] != _VERSION:
+                raise ValueError
+            self._known = frozenset(form for form in Form if note.get(form.value, False))
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise SinkRefused(
                 f"{FORMS_KEY} in the sink cannot be read",
                 hint="remove it when no symlinks were ever backed up to this sink, else restore it",
             ) from None
 
-    async def expect_symlinks(self) -> None:
-        """A symlink is about to be written."""
-        if not self.symlinks:
-            await self._expect(_Known(symlinks=True))
-
-    async def expect_bodies(self) -> None:
-        """A directory with content is about to be written."""
-        if not self.bodies:
-            await self._expect(_Known(bodies=True))
-
-    async def _expect(self, wanted: _Known) -> None:
+    async def expect(self, form: Form) -> None:
+        """One of these is about to be written. Raises ObjectRejected where that would be ambiguous."""
+        if form in self._known:
+            return
         async with self._lock:
-            known = _Known(self.symlinks or wanted.symlinks, self.bodies or wanted.bodies)
-            if known != self._known:
-                note = {"version": 1, "symlinks": known.symlinks, "directory_bodies": known.bodies}
-                await self._uploads.put(self._name, json.dumps(note).encode() + b"\n", OWN_METADATA)
-                self._known = known
+            if _EXCLUDES.get(form) in self._known:
+                raise ObjectRejected(_REASONS[form])
+            known = self._known | {form}
+            note = {"version": _VERSION, **{each.value: each in known for each in Form}}
+            await self._uploads.put(self._name, json.dumps(note).encode() + b"\n", OWN_METADATA)
+            self._known = known

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import AsyncGenerator, Awaitable, Iterator
+from contextlib import aclosing
 from typing import NamedTuple, Protocol
 
 from filerbackup.errors import ObjectRejected, SinkUnavailable
@@ -58,17 +59,18 @@ class Lister:
             else self._by_directory(prefix, start_after)
         )
         previous = ""
-        async for listed in entries:
-            place = _place(listed)
-            if place == previous:
-                # A file and a symlink of one name: a write that replaced one by the other did not end.
-                continue
-            if place < previous:
-                raise SinkUnavailable(
-                    f"the service lists out of order: {place[:200]!r} after {previous[:200]!r}"
-                )
-            previous = place
-            yield listed
+        async with aclosing(entries):
+            async for listed in entries:
+                place = _place(listed)
+                if place == previous:
+                    # A file and a symlink of one key: a write that replaced one by the other did not end.
+                    continue
+                if place < previous:
+                    raise SinkUnavailable(
+                        f"the service lists {place!r:.200} after {previous!r:.200}: out of order"
+                    )
+                previous = place
+                yield listed
 
     async def _flat(self, prefix: str, start_after: str) -> AsyncGenerator[Listed, None]:
         names = self._names
@@ -94,16 +96,20 @@ class Lister:
     async def _by_directory(self, prefix: str, start_after: str) -> AsyncGenerator[Listed, None]:
         top, _, begin = prefix.rpartition("/")
         top = f"{top}/" if top else ""
-        open_directories = [self._directory(top, begin, start_after)]
-        while open_directories:
-            entry = await anext(open_directories[-1], None)
-            if entry is None:
-                open_directories.pop()
-            elif isinstance(entry, Listed):
-                if _place(entry) > start_after and entry.key.startswith(prefix):
-                    yield entry
-            elif entry > start_after or start_after.startswith(entry):
-                open_directories.append(self._directory(entry, "", start_after))
+        entered = [self._directory(top, begin, start_after)]
+        try:
+            while entered:
+                entry = await anext(entered[-1], None)
+                if entry is None:
+                    entered.pop()
+                elif isinstance(entry, Listed):
+                    if _place(entry) > start_after and entry.key.startswith(prefix):
+                        yield entry
+                elif entry > start_after or start_after.startswith(entry):
+                    entered.append(self._directory(entry, "", start_after))
+        finally:
+            for directory in entered:
+                await directory.aclose()
 
     async def _directory(self, path: str, begin: str, start_after: str) -> AsyncGenerator[Listed | str, None]:
         """One directory in order: what is in it, and as strings the paths of directories to enter."""

@@ -32,12 +32,9 @@ class Names:
             raise UsageError(f"the directory {directory!r} of an S3 sink has a '.' or '..' component")
         self.prefix = "".join(f"{part}/" for part in parts)
 
-    def file(self, key: str) -> str:
-        """The object of a file. Raises ObjectRejected."""
-        if key.endswith(LINK_SUFFIX):
-            raise ObjectRejected(f"the name {shown(key)}: a file whose name ends in {LINK_SUFFIX} "
-                                 "would be taken for a symlink")  # fmt: skip
-        return self.plain(key)
+    def plain(self, key: str) -> str:
+        """The object with the key's own name: a file's. Raises ObjectRejected."""
+        return self._checked(key, "")
 
     def link(self, key: str) -> str:
         """The object of a symlink. Raises ObjectRejected."""
@@ -51,10 +48,6 @@ class Names:
         """An object of filerbackup's own. Raises ObjectRejected."""
         check_own_key(key)
         return self.prefix + key
-
-    def plain(self, key: str) -> str:
-        """The object with the key's own name, whatever it is. Raises ObjectRejected."""
-        return self._checked(key, "")
 
     def listed(self, found: Found, *, links: bool) -> Listed | None:
         """What an object is in the sink, None when it is none of the sink's. `links`: it may be a symlink.

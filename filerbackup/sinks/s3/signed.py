@@ -31,10 +31,10 @@ class Stall:
     def __init__(self, timeout: asyncio.Timeout) -> None:
         self._timeout: asyncio.Timeout | None = timeout
 
-    def progress(self) -> None:
-        """Something moved."""
+    def progress(self, more_s: float = 0.0) -> None:
+        """Something moved; the next sign may take `more_s` longer than others."""
         if self._timeout is not None and not self._timeout.expired():
-            self._timeout.reschedule(asyncio.get_running_loop().time() + STALL_S)
+            self._timeout.reschedule(asyncio.get_running_loop().time() + STALL_S + more_s)
 
     def end(self) -> None:
         """The call is over: what comes late changes nothing."""
@@ -75,12 +75,20 @@ class SignedHttp:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """One request; the answer is good (2xx). Raises Answered, Unanswered.
 
-        The caller sets the deadline: `asyncio.timeout` or `Stall` around it.
+        The caller sets the deadline, with `asyncio.timeout` or `stalling` around it; only what is
+        read without a body having been sent may also not pause for `STALL_S`.
         """
         url = await self._sign(method, operation, parameters)
+        limits = aiohttp.ClientTimeout(sock_connect=CONNECT_S, sock_read=STALL_S if body is None else None)
         try:
             async with self._session.request(
-                method, url, headers=headers, data=body, proxy=self._proxy, allow_redirects=False
+                method,
+                url,
+                headers=headers,
+                data=body,
+                proxy=self._proxy,
+                allow_redirects=False,
+                timeout=limits,
             ) as response:
                 if not 200 <= response.status < 300:
                     raise await _refusal(response)
@@ -95,9 +103,12 @@ class SignedHttp:
 
     async def _sign(self, method: str, operation: str, parameters: Mapping[str, str | int]) -> URL:
         try:
-            url = await self._client.generate_presigned_url(
-                operation, Params=dict(parameters), ExpiresIn=_VALID_S, HttpMethod=method
-            )
+            async with asyncio.timeout(STALL_S):  # credentials may have to be renewed first
+                url = await self._client.generate_presigned_url(
+                    operation, Params=dict(parameters), ExpiresIn=_VALID_S, HttpMethod=method
+                )
+        except TimeoutError:
+            raise Unanswered(f"renewing the credentials took over {STALL_S:.0f} s") from None
         except (BotoCoreError, ClientError) as error:
             raise from_botocore(error) from error
         return URL(url, encoded=True)

@@ -18,7 +18,7 @@ from filerbackup.sinks.s3.answers import Found, is_md5
 from filerbackup.sinks.s3.bucket import Bucket
 from filerbackup.sinks.s3.connection import Connection, connect
 from filerbackup.sinks.s3.deletes import Deletes
-from filerbackup.sinks.s3.forms import FORMS_KEY, OWN_METADATA, Forms
+from filerbackup.sinks.s3.forms import FORMS_KEY, OWN_METADATA, Form, Forms
 from filerbackup.sinks.s3.listing import Lister
 from filerbackup.sinks.s3.multipart import SMALLEST_PART, Multipart
 from filerbackup.sinks.s3.names import LINK_SUFFIX, Names
@@ -57,6 +57,7 @@ class S3Sink:
         self._part_bytes = max(settings.part_size_bytes, SMALLEST_PART)
         self._buffer_bytes = self._part_bytes * max(1, settings.part_concurrency)
         self._opened: _Open | None = None
+        self._drop_level = logging.WARNING
 
     @property
     def identity(self) -> SinkIdentity:
@@ -137,8 +138,10 @@ class S3Sink:
                 raise ObjectRejected(f"{shown(key)} is a device, a pipe or a socket: it has no content")
 
     async def _write_file(self, at: _Open, key: str, entry: Entry, content: Content) -> None:
-        name = self._names.file(key)
+        name = self._names.plain(key)
         await at.name_check.check(name)
+        if key.endswith(LINK_SUFFIX):
+            await at.forms.expect(Form.LINK_NAMES)
         in_parts = content.size > self._part_bytes
         tag_is_md5 = at.uploads.etag_is_md5 and not in_parts
         metadata = with_proof(self._metadata(key, entry), entry, tag_is_md5=tag_is_md5)
@@ -152,13 +155,13 @@ class S3Sink:
     async def _write_symlink(self, at: _Open, key: str, entry: Entry) -> None:
         name = self._names.link(key)
         await at.name_check.check(name)
-        await at.forms.expect_symlinks()
-        await at.uploads.put(name, entry.symlink_target.encode(), self._metadata(key, entry))
+        await at.forms.expect(Form.SYMLINKS)
+        await at.uploads.put(name, _target(entry), self._metadata(key, entry))
         await at.deletes.delete(self._plain(at, key))
 
     async def _write_body(self, at: _Open, name: str, entry: Entry, content: Content) -> None:
         await at.name_check.check(name)
-        await at.forms.expect_bodies()
+        await at.forms.expect(Form.BODIES)
         if content.size > self._part_bytes:
             raise ObjectRejected(f"{shown(name)}: a directory with {content.size} bytes of content")
         data = await _all_of(name, content)
@@ -167,8 +170,11 @@ class S3Sink:
     def _metadata(self, key: str, entry: Entry) -> ObjectMetadata:
         metadata = replace(object_metadata(entry), storage_class=self._settings.storage_class)
         if metadata.dropped:
-            _log.warning(
-                "metadata that S3 cannot take was left out",
+            # One that everybody sees; a bucket full of such objects would fill the log.
+            level, self._drop_level = self._drop_level, logging.DEBUG
+            _log.log(
+                level,
+                "metadata that S3 cannot take is left out (more of it: at level debug)",
                 extra={"key": key, "names": list(metadata.dropped)},
             )
         return metadata
@@ -233,7 +239,7 @@ class S3Sink:
         if listed.kind is not entry.kind or entry.kind is EntryKind.SPECIAL:
             return False
         if entry.kind is EntryKind.SYMLINK:
-            target = entry.symlink_target.encode()
+            target = _target(entry)
             return listed.size == len(target) and await self._holds(at, listed, target)
         if listed.size != max(entry.size, len(entry.content)):
             return False
@@ -297,6 +303,10 @@ class S3Sink:
                 return self._names.body(listed.key)
             case _:
                 return self._names.plain(listed.key)
+
+
+def _target(entry: Entry) -> bytes:
+    return entry.symlink_target.encode("utf-8", "surrogatepass")
 
 
 async def _all_of(key: str, content: Content) -> bytes:

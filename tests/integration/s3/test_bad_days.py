@@ -96,6 +96,21 @@ async def test_a_body_that_ends_early_is_an_error(
             assert [block async for block in sink.read("file")] == []
 
 
+async def test_a_service_that_knows_no_ranges(
+    server: WeedServer, peer: Peer, proxy: Proxy, folder: str
+) -> None:
+    async def whole(request: web.Request, _body: bytes) -> web.Response | None:
+        return web.Response(body=b"0123456789") if "Range" in request.headers else None
+
+    async with opened(settings(server, folder, endpoint=proxy.endpoint)) as sink:
+        await write(sink, "file", b"0123456789")
+        assert [block async for block in sink.read("file", 3, 0)] == []
+        assert [block async for block in sink.read("file", 3, 4)] == [b"3456"]
+        proxy.fault = whole
+        with pytest.raises(SinkUnavailable, match="range"):
+            await anext(sink.read("file", 3, 4))
+
+
 async def test_a_server_that_never_answers(
     server: WeedServer, peer: Peer, proxy: Proxy, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,10 +133,11 @@ async def test_a_write_that_is_cancelled_while_it_begins(
 async def test_what_a_killed_process_left_is_removed_with_the_next_write(
     sink: S3Sink, peer: Peer, folder: str
 ) -> None:
-    for name in ("file", "file", "file-2"):
+    for name in ("file", "file", "file-2", "a+b %20ü"):
         await peer.client.create_multipart_upload(Bucket=BUCKET, Key=f"{folder}/{name}")
 
-    await sink.write("file", file_entry("file", 6 * MIB), StreamedContent(6 * MIB))
+    for key in ("file", "a+b %20ü"):
+        await sink.write(key, file_entry(key, 6 * MIB), StreamedContent(6 * MIB))
 
     assert await peer.uploads(folder) == {f"{folder}/file-2"}
 

@@ -29,14 +29,30 @@ from tests.support.weed import WeedServer
 
 async def test_a_file_that_looks_like_a_symlink_is_refused(sink: S3Sink, peer: Peer, folder: str) -> None:
     await sink.write("x", symlink_entry("x", "target"), NOTHING)
-    with pytest.raises(ObjectRejected, match="symlink"):
-        await write(sink, "x.rclonelink")
+    for key in ("x.rclonelink", "y.rclonelink"):
+        with pytest.raises(ObjectRejected, match="symlinks of this sink"):
+            await write(sink, key)
     await sink.delete("x.rclonelink")
     await sink.delete_tree("x.rclonelink")
 
     assert await peer.get(f"{folder}/x.rclonelink") == b"target"
     assert [(each.key, each.kind) async for each in sink.list()] == [("x", EntryKind.SYMLINK)]
     assert await sink.stat("x.rclonelink") is None
+
+
+async def test_files_that_rclone_has_put_into_the_source(server: WeedServer, peer: Peer, folder: str) -> None:
+    """Where such files came first they are files, and a symlink is refused: nothing is ambiguous."""
+    async with opened(settings(server, folder)) as sink:
+        for key in ("a.rclonelink", "a-1", "a"):
+            await write(sink, key, key.encode())
+    async with opened(settings(server, folder)) as sink:
+        with pytest.raises(ObjectRejected, match="symlink"):
+            await sink.write("b", symlink_entry("b", "target"), NOTHING)
+        assert await keys(sink) == ["a", "a-1", "a.rclonelink"]
+        await sink.delete("a")
+        assert b"".join([block async for block in sink.read("a.rclonelink")]) == b"a.rclonelink"
+        await sink.delete("a.rclonelink")
+        assert await keys(sink) == ["a-1"]
 
 
 async def test_symlinks_are_known_to_every_host(server: WeedServer, peer: Peer, folder: str) -> None:
