@@ -21,10 +21,14 @@ _END = b""
 """In place of bytes: the sender is done."""
 
 
-class _End(asyncio.Protocol):
-    """One end of a connection; what it receives leaves at the other end after the delay."""
+class _End(asyncio.BufferedProtocol):
+    """One end of a connection; what it receives leaves at the other end after the delay.
 
-    def __init__(self, delay_s: float) -> None:
+    All ends receive into one buffer: an ordinary protocol takes 15 µs longer for each piece that comes.
+    """
+
+    def __init__(self, delay_s: float, buffer: memoryview) -> None:
+        self._buffer = buffer
         self._loop = asyncio.get_running_loop()
         self._delay_s = delay_s
         self._not_before = 0.0
@@ -47,19 +51,25 @@ class _End(asyncio.Protocol):
         transport.set_write_buffer_limits(high=8 << 20)
         self.transport = transport
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._take(bytes(self._buffer[:nbytes]))
+
+    def _take(self, data: bytes) -> None:
         self._underway.append((self._loop.time() + self._delay_s, data))
         self._underway_bytes += len(data)
         self._regulate()
         self._arm()
 
     def eof_received(self) -> bool:
-        self.data_received(_END)
+        self._take(_END)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_lost = True
-        self.data_received(_END)
+        self._take(_END)
 
     def pause_writing(self) -> None:
         if self.other is not None:
@@ -114,9 +124,11 @@ async def serve(target_port: int, one_way_s: float) -> asyncio.Server:
     """Listen on a free port of this machine."""
     loop = asyncio.get_running_loop()
     connecting: set[asyncio.Task[None]] = set()
+    buffer = memoryview(bytearray(256 << 10))
 
     def accept() -> _End:
-        client, server, accepted = _End(one_way_s), _End(one_way_s), loop.time()
+        client, server = _End(one_way_s, buffer), _End(one_way_s, buffer)
+        accepted = loop.time()
 
         async def connect() -> None:
             try:

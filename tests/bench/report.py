@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import subprocess
@@ -61,7 +62,12 @@ def _ratio(result: Result, program: str) -> str:
     ratio = result.ratio(program)
     if ratio is None or program == Weed.name:
         return ""
-    return f"{_number(ratio)}x" + (f" (goal {result.case.goal:g}x)" if program == FilerBackup.name else "")
+    return _ratio_text(ratio) + (f" (goal {result.case.goal:g}x)" if program == FilerBackup.name else "")
+
+
+def _ratio_text(ratio: float) -> str:
+    """Never rounded up: 19.96 does not reach 20."""
+    return f"{math.floor(ratio * 100) / 100:.2f}x"
 
 
 def _number(value: float) -> str:
@@ -122,7 +128,7 @@ def goals(results: Sequence[Result]) -> list[str]:
         ratio = result.ratio(FilerBackup.name) if FilerBackup.name in result.summaries else None
         if ratio is not None:
             found.append(
-                f"{_verdict(ratio >= result.case.goal)}  {result.case.title}: {_number(ratio)}x weed, "
+                f"{_verdict(ratio >= result.case.goal)}  {result.case.title}: {_ratio_text(ratio)} weed, "
                 f"goal {result.case.goal:g}x"
             )
     peaks = [
