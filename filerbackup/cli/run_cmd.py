@@ -35,8 +35,8 @@ def _work(options: argparse.Namespace, *, one_shot: bool) -> int:
     settings = settings_of(options, require_sinks=True)
     handler = start_logging(settings, warnings=True)
     progress = Progress("catching up" if one_shot else "replicating")
-    service = Service(settings, one_shot=one_shot, listener=progress)
     on_terminal = is_terminal(sys.stderr, os.environ) and settings.log.format == "text"
+    service = Service(settings, one_shot=one_shot, listener=progress, counts_ahead=on_terminal)
 
     async def work() -> Sequence[Outcome]:
         stop = asyncio.Event()

@@ -59,6 +59,10 @@ class Progress:
         self._files_total = files
         self._bytes_total = size
 
+    def expect_more(self, files: int, size: int) -> None:
+        """There is so much more to come: several sinks add up."""
+        self.expect((self._files_total or 0) + files, (self._bytes_total or 0) + size)
+
     def started(self, key: str, size: int) -> None:
         """A file is being copied; again for a retry."""
         self._drop(key)

@@ -204,7 +204,10 @@ class Session:
         checkpoint, watcher = self._start.checkpoint, self._way.watcher
         watcher.recovered("snapshot")
         await self._checkpointer.save(force=True)
-        await self._snapshot.copy(after=checkpoint.cursor, compare=not self._was_empty)
+        async with asyncio.TaskGroup() as group:
+            counting = group.create_task(self._count_ahead(checkpoint.cursor))
+            await self._snapshot.copy(after=checkpoint.cursor, compare=not self._was_empty)
+            counting.cancel()
         if checkpoint.sweep and not self._was_empty and not self._way.layout.keeps_deleted:
             if self._may_sweep:
                 await self._snapshot.sweep()
@@ -218,6 +221,17 @@ class Session:
         watcher.logger.info(
             "snapshot done: %d files written, %d swept", watcher.counters.written, watcher.counters.swept
         )
+
+    async def _count_ahead(self, after: str) -> None:
+        """For the estimate of the rest; a walk that breaks off only leaves it out."""
+        if not self._way.watcher.counts_ahead:
+            return
+        files = size = 0
+        with contextlib.suppress(SourceUnreachable):
+            async for entry in self._way.ends.source.walk(after):
+                if not entry.is_directory:
+                    files, size = files + 1, size + entry.size
+            self._way.watcher.expect_more(files, size)
 
     def _new_snapshot(self, offset_ns: int) -> Snapshot:
         way = self._way

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from filerbackup.errors import FilerBackupError
 from filerbackup.pipeline.planner import Move, Operation, Refresh, Remove, Write
@@ -21,6 +21,10 @@ class Listener(Protocol):
 
     def started(self, key: str, size: int) -> None:
         """A file is being written."""
+        ...
+
+    def expect_more(self, files: int, size: int) -> None:
+        """So much more is to come, in bytes of content."""
         ...
 
     def advanced(self, count: int) -> None:
@@ -61,12 +65,14 @@ class Watcher:
 
     `lettered` are the sink keys that this process gave up and has not written since. `state` is one
     of the words of `filerbackup.state.base.Status`. `logger` carries the sink's name, `prefix` tells
-    its keys from those of other sinks to the listener.
+    its keys from those of other sinks to the listener. `counts_ahead`: the listener wants to know in
+    advance how much a snapshot will be, at the price of a second walk.
     """
 
     logger: logging.Logger | logging.LoggerAdapter[logging.Logger]
     listener: Listener | None = None
     prefix: str = ""
+    counts_ahead: bool = False
     counters: Counters = field(default_factory=Counters)
     state: str = "starting"
     error: str = ""
@@ -76,7 +82,7 @@ class Watcher:
 
     def begun(self, operation: Operation) -> None:
         """An attempt at an operation begins."""
-        if self.listener is not None and isinstance(operation, Write | Move):
+        if self.listener is not None and _has_content(operation):
             self.listener.started(self.prefix + operation.key, operation.entry.size)
 
     def done(self, operation: Operation, copied_bytes: int | None) -> None:
@@ -84,17 +90,17 @@ class Watcher:
         counters = self.counters
         counters.bytes += copied_bytes or 0
         match operation:
-            case Write() if copied_bytes is None:
-                counters.unchanged += 1
+            case Write(entry=entry) if copied_bytes is not None:
+                counters.written += not entry.is_directory
             case Write():
-                counters.written += 1
+                counters.unchanged += 1
             case Move():
                 counters.moved += 1
             case Remove():
                 counters.removed += 1
             case Refresh():
                 counters.refreshed += 1
-        if self.listener is not None and isinstance(operation, Write | Move):
+        if self.listener is not None and _has_content(operation):
             key = self.prefix + operation.key
             if copied_bytes is None:
                 self.listener.skipped(key)
@@ -102,6 +108,11 @@ class Watcher:
                 self.listener.finished(key, operation.entry.size)
         if self.error:
             self.recovered()
+
+    def expect_more(self, files: int, size: int) -> None:
+        """A snapshot will be so many more files and bytes."""
+        if self.listener is not None:
+            self.listener.expect_more(files, size)
 
     def advanced(self, count: int) -> None:
         """Some bytes of a large file have passed."""
@@ -160,6 +171,11 @@ class Watcher:
             return False
         self._spoke_at[subject] = now
         return True
+
+
+def _has_content(operation: Operation) -> TypeGuard[Write | Move]:
+    """Whether it is about a file, which is what people count."""
+    return isinstance(operation, Write | Move) and not operation.entry.is_directory
 
 
 def describe(error: BaseException) -> str:

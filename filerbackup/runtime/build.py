@@ -84,6 +84,7 @@ def make_replicator(
     *,
     one_shot: bool,
     listener: Listener | None,
+    counts_ahead: bool,
     on_refused: Callable[[SinkRefused], Awaitable[None]],
 ) -> Built:
     """One replicator. Raises UsageError for a sink that cannot be made from its settings."""
@@ -103,7 +104,9 @@ def make_replicator(
     letters = DryRunLetters() if dry_run else FilerDeadLetters(shared.client, pair)
     ends = Ends(source, sink, letters)
     prefix = f"{of.name}:" if len(settings.sinks) > 1 else ""
-    watcher = Watcher(bind(logging.getLogger("filerbackup.replicator"), sink=of.name), listener, prefix)
+    watcher = Watcher(
+        bind(logging.getLogger("filerbackup.replicator"), sink=of.name), listener, prefix, counts_ahead
+    )
     layout = _layout(settings, of, shared.scope)
     lease = FilerLease(shared.client, pair.lock_name, shared.owner, _clock)
     way = Way(

@@ -74,10 +74,18 @@ async def _wait_for_filer(client: FilerClient, timeout_s: float) -> None:
 class Service:
     """`run` works until `stop` is set, or, one-shot, until all is caught up."""
 
-    def __init__(self, settings: Settings, *, one_shot: bool, listener: Listener | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        one_shot: bool,
+        listener: Listener | None = None,
+        counts_ahead: bool = False,
+    ) -> None:
         self._settings = settings
         self._one_shot = one_shot
         self._listener = listener
+        self._counts_ahead = counts_ahead
         self._refused: dict[str, SinkRefused] = {}
         self.built: list[Built] = []
 
@@ -95,6 +103,7 @@ class Service:
                     shared,
                     one_shot=self._one_shot,
                     listener=self._listener,
+                    counts_ahead=self._counts_ahead,
                     on_refused=self._note_refusal(of.name, stop),
                 )
                 stack.push_async_callback(built.sink.close)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import pytest
 
 from tests.support.configs import general, local_sink, s3_sink
 from tests.support.daemon import daemon, wait_until
+from tests.support.load import put_many
 from tests.support.ports import free_port
 from tests.support.weed import WeedServer
 
@@ -188,3 +190,25 @@ def test_a_typo_in_a_bucket_does_not_stay_in_status(weed: WeedServer, tmp_path: 
         assert process.run("catchup").returncode == 1
     with daemon(tmp_path / "e", general(weed, "/")) as process:
         assert "misspelt-bucket" not in process.run("status").stdout
+
+
+def test_on_a_terminal_a_snapshot_shows_how_much_is_left(weed: WeedServer, tmp_path: Path) -> None:
+    put_many(weed, ((f"/tty/d{i % 9}/f{i}", b"x" * 20_000) for i in range(1500)))
+    shown, terminal = os.openpty()
+    with daemon(tmp_path / "d", general(weed, "/tty") + local_sink(tmp_path / "copy")) as process:
+        command = [sys.executable, "-m", "filerbackup", "catchup", "--config", str(process.config)]
+        running = subprocess.Popen(
+            command, stderr=terminal, stdout=subprocess.DEVNULL, env={**os.environ, "TERM": "xterm"}
+        )
+        os.close(terminal)
+        text = b""
+        try:
+            while block := os.read(shown, 65_536):
+                text += block
+        except OSError:
+            # How Linux says that the other end of a terminal is closed.
+            pass
+        os.close(shown)
+        assert running.wait(30) == 0
+    assert b"of 1,500 files" in text
+    assert b" left" in text
