@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -79,16 +80,22 @@ def local_tree(root: Path, *, directories: bool = True) -> Tree:
         for name in [*names, *files]:
             path = os.path.join(place, name)
             relative = os.path.normpath(os.path.join(base, name)).decode()
-            mode = os.lstat(path).st_mode
-            if stat.S_ISLNK(mode):
-                found[relative] = Item("-> " + os.readlink(path).decode())
-            elif stat.S_ISDIR(mode):
-                if directories:
-                    found[relative] = DIRECTORY
-            else:
-                with open(path, "rb") as file:
-                    found[relative] = digest(file.read())
+            # What is moved away while we look is not there.
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                item = _item(path)
+                if directories or item != DIRECTORY:
+                    found[relative] = item
     return found
+
+
+def _item(path: bytes) -> Item:
+    mode = os.lstat(path).st_mode
+    if stat.S_ISLNK(mode):
+        return Item("-> " + os.readlink(path).decode())
+    if stat.S_ISDIR(mode):
+        return DIRECTORY
+    with open(path, "rb") as file:
+        return digest(file.read())
 
 
 def difference(source: Tree, copy: Tree) -> str:
