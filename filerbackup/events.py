@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+_TTL_UNITS_S = (60, 3600, 86_400, 7 * 86_400, 30 * 86_400, 365 * 86_400)
+_TTL_MOST_UNITS = 256
 _NOTHING: Mapping[str, bytes] = MappingProxyType({})
 
 
@@ -80,6 +82,26 @@ class Entry:
         return self.kind is EntryKind.DIRECTORY
 
     @property
+    def is_remote_only(self) -> bool:
+        """Whether the filer knows the file but has none of its bytes: they are in remote storage."""
+        return self.remote_size > 0 and not self.has_body and self.kind is EntryKind.FILE
+
+    @property
+    def bytes_end_ns(self) -> int | None:
+        """When a volume server stops giving out the first of the bytes by their time to live; None: never.
+
+        It keeps a time to live as at most 255 of a unit, rounded down, from when a chunk was written.
+        (Read in weed's source: needle.SecondsToTTL and the volume server's check.)
+        """
+        if not self.ttl_s:
+            return None
+        begins_ns = min((chunk.modified_ts_ns for chunk in self.chunks), default=self.crtime_ns)
+        for unit_s in _TTL_UNITS_S:
+            if self.ttl_s // unit_s < _TTL_MOST_UNITS:
+                return begins_ns + (self.ttl_s // unit_s * unit_s or self.ttl_s) * 1_000_000_000
+        return None
+
+    @property
     def has_body(self) -> bool:
         """A directory can carry content too: an S3 object whose key ends in a slash."""
         return bool(self.content or self.chunks)
@@ -87,10 +109,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Upsert:
-    """The entry exists now with this content: created, overwritten, or its attributes changed."""
+    """The entry exists now with this content: created, overwritten, or its attributes changed.
+
+    `same_content`: just before this, the same path had the same content.
+    """
 
     ts_ns: int
     entry: Entry
+    same_content: bool = False
 
 
 @dataclass(frozen=True, slots=True)

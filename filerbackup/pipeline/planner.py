@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from filerbackup.events import Change, Delete, Entry, Rename, Upsert
+from filerbackup.events import Change, Delete, Entry, EntryKind, Rename, Upsert
 from filerbackup.pipeline.claims import Claim
 from filerbackup.pipeline.layout import Layout
 from filerbackup.pipeline.scheduler import Replaces, Work
@@ -19,7 +19,8 @@ class Operation(Work):
     """One thing to do in a sink, for the change at `ts_ns` of the source path `path`.
 
     `failures`: how often it failed by its own fault. `sink_took`: how much the sink had taken in all
-    when it last failed, or was first begun (-1: not yet).
+    when it last failed, or was first begun (-1: not yet). `guarded`: the delete guard is asked before
+    it removes something. `counted`: as part of a tree it has counted already.
     """
 
     ts_ns: int
@@ -27,6 +28,8 @@ class Operation(Work):
     key: str
     failures: int = 0
     sink_took: int = -1
+    guarded: bool = False
+    counted: bool = False
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -34,12 +37,13 @@ class Write(Operation):
     """Make `key` hold the entry.
 
     `listed` is what a listing of the sink showed there, `look` asks the sink first: a write that
-    would change nothing is left out.
+    would change nothing is left out. `attributes_only`: the sink most likely holds the content already.
     """
 
     entry: Entry
     listed: Listed | None = None
     look: bool = False
+    attributes_only: bool = False
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -51,15 +55,26 @@ class Remove(Operation):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Move(Operation):
-    """Make `key` hold the entry by moving it from `old_key`, which is gone afterwards."""
+    """Make `key` hold the entry by moving it from `old_key`, which is gone afterwards.
+
+    `whole`: a directory takes along all that is below it in the sink.
+    """
 
     old_key: str
     entry: Entry
+    whole: bool = True
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Refresh(Operation):
-    """Make `key` what the live filer says of `path` when this runs."""
+    """Make `key` what the live filer says of `path` when this runs.
+
+    `tree`: when it is gone, remove all below the key too. `look`: leave out a write that would change
+    nothing.
+    """
+
+    tree: bool = True
+    look: bool = False
 
 
 class Planner:
@@ -72,17 +87,26 @@ class Planner:
     def plan(self, change: Change) -> Operation | None:
         """What the change asks for; None when it asks for nothing in this layout and sink."""
         match change:
-            case Upsert(ts_ns, entry):
-                return self.write(ts_ns, entry)
+            case Upsert(ts_ns, entry, same_content):
+                return self._upsert(ts_ns, entry, same_content)
             case Delete(ts_ns, entry):
                 return self.remove(ts_ns, entry)
             case Rename(ts_ns, old, new):
                 return self._rename(ts_ns, old, new)
 
+    def _upsert(self, ts_ns: int, entry: Entry, same_content: bool) -> Operation | None:
+        if not entry.is_directory and not is_kept(entry, self._capabilities):
+            # What the key held before must not outlive it.
+            return self.remove(ts_ns, entry)
+        write = self.write(ts_ns, entry)
+        if write is not None:
+            write.attributes_only = same_content and entry.kind is EntryKind.FILE
+        return write
+
     def write(self, ts_ns: int, entry: Entry) -> Write | None:
         """An operation that makes the sink hold the entry."""
         key = self._layout.key(entry)
-        if key is None or not self._is_kept(entry):
+        if key is None or not is_kept(entry, self._capabilities):
             return None
         return Write(
             claims=(Claim(key, not entry.is_directory),),
@@ -112,18 +136,35 @@ class Planner:
             tree=tree,
         )
 
-    def refresh(self, ts_ns: int, key: str, path: str) -> Refresh:
+    def refresh(
+        self,
+        ts_ns: int,
+        key: str,
+        path: str,
+        *,
+        guarded: bool = False,
+        tree: bool = True,
+        look: bool = False,
+    ) -> Refresh:
         """An operation that makes the sink agree with the live filer about one path."""
-        return Refresh(claims=(Claim(key, True),), ts_ns=ts_ns, path=path, key=key)
+        return Refresh(
+            claims=(Claim(key, True),),
+            ts_ns=ts_ns,
+            path=path,
+            key=key,
+            guarded=guarded,
+            tree=tree,
+            look=look,
+        )
 
     def _rename(self, ts_ns: int, old: Entry, new: Entry) -> Operation | None:
         """A move, or a write where the old name is kept or held nothing here."""
         old_key = None if self._layout.keeps_deleted else self._layout.key(old)
         new_key = self._layout.key(new)
         if old_key is None or new_key is None or old_key == new_key:
-            return self.write(ts_ns, new)
-        if new.is_directory and not self._is_kept(new):
-            # Its descendants come with events of their own; there is no directory to move here.
+            return self._upsert(ts_ns, new, same_content=False)
+        if not is_kept(new, self._capabilities):
+            # A directory's descendants come with events of their own; nothing else was kept before.
             return None
         return Move(
             claims=(Claim(old_key, True), Claim(new_key, True)),
@@ -134,5 +175,13 @@ class Planner:
             entry=new,
         )
 
-    def _is_kept(self, entry: Entry) -> bool:
-        return self._capabilities.directories or not entry.is_directory or entry.has_body
+
+def is_kept(entry: Entry, capabilities: Capabilities) -> bool:
+    """Whether such a sink keeps such an entry at all."""
+    match entry.kind:
+        case EntryKind.DIRECTORY:
+            return capabilities.directories or entry.has_body
+        case EntryKind.SYMLINK:
+            return capabilities.symlinks
+        case _:
+            return True

@@ -35,7 +35,10 @@ class SourceSettings:
     """The filer and the folder to watch.
 
     `filers` are `host:port` or `host:port.grpcPort`. `path` has no trailing slash ("/" is the
-    root). `read_via`: "volume" or "filer".
+    root). `read_via`: "volume" or "filer". `versions`: of a versioned bucket "current" (the current
+    version under the object's own name) or "all" (every version as the filer keeps it).
+    `remote_entries`: a file whose bytes are only in remote storage is copied into the cluster first
+    ("fetch") or left out ("skip").
     """
 
     filers: tuple[str, ...] = ("localhost:8888",)
@@ -44,6 +47,21 @@ class SourceSettings:
     connect_timeout_s: float = 30.0
     exclude_paths: tuple[str, ...] = ()
     exclude_names: tuple[str, ...] = ()
+    versions: str = "current"
+    remote_entries: str = "fetch"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteGuard:
+    """How many deletes within `window_s` are too many for one sink.
+
+    `limit`: that number; 0: no limit by number. `share`: that share of the tree, from 0 to 1; 0: no
+    limit by share. Off when both are 0.
+    """
+
+    limit: int = 0
+    share: float = 0.0
+    window_s: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +70,8 @@ class PipelineSettings:
 
     `concurrency`: operations at once and sink. `memory_bytes`: file content held in memory by all
     sinks together. `start`: auto, snapshot, log, now, or an RFC 3339 time. `reconcile_every_s`: how
-    often the sink is compared with the live tree; 0: never.
+    often the sink is compared with the live tree; 0: never. `delete_guard`: how many deletes hold a
+    sink's deletes until a person allows them.
     """
 
     concurrency: int = 64
@@ -64,6 +83,7 @@ class PipelineSettings:
     dry_run: bool = False
     grace_s: float = 20.0
     reconcile_every_s: float = 86400.0
+    delete_guard: DeleteGuard = field(default_factory=lambda: DeleteGuard(share=0.5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +91,9 @@ class SinkSettings:
     """What every sink has. `name` is its section (`local`, `s3`), for messages.
 
     `directory` is absolute, without a trailing slash. `timezone` names the zone whose days a dated
-    layout uses. `concurrency`: operations at once, None for the pipeline's. `weed_identity`: kind,
-    endpoint, bucket and directory (local: kind and directory) exactly as they were written, which
-    is what `weed filer.backup` hashes into its checkpoint key; empty when made by hand.
+    layout uses. `concurrency`: operations at once, None for the pipeline's. `weed_identity`: kind
+    and place exactly as they were written, which is what `weed filer.backup` hashes into its
+    checkpoint key (`filerbackup.state.pair`); empty when made by hand.
     """
 
     name: str
@@ -90,11 +110,32 @@ class LocalSettings(SinkSettings):
 
 
 @dataclass(frozen=True, slots=True)
-class S3Settings(SinkSettings):
+class ObjectSettings(SinkSettings):
+    """What every object store has.
+
+    `part_size_bytes`: larger files go up in parts of this size, grown where a file would need too
+    many; `part_concurrency` parts at a time. `symlinks`: "rclonelink" (an object `name.rclonelink`
+    with the target as its bytes), "follow-metadata" (an object of the link's own name with the target
+    as its bytes and a mode that says symlink, as s3fs does) or "skip". `directory_markers`: keep
+    directories as empty objects whose names end in a slash. `storage_class`: empty for the bucket's
+    own, "source" for what the source's client asked for, else a name of the service.
+    """
+
+    symlinks: str = "rclonelink"
+    directory_markers: bool = False
+    storage_class: str = ""
+    part_size_bytes: int = 8 << 20
+    part_concurrency: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class S3Settings(ObjectSettings):
     """`[sink.s3]`.
 
     Empty keys mean the usual AWS chain. An empty endpoint means AWS; any other is `http://` or
-    `https://` with host and port, without a trailing slash.
+    `https://` with host and port, without a trailing slash. `server_side_encryption`: empty, "AES256"
+    or "aws:kms", then with `sse_kms_key_id` or the account's default key. `ca_file`: PEM file with
+    the authorities to trust for the endpoint, empty for the system's.
     """
 
     bucket: str = ""
@@ -102,11 +143,77 @@ class S3Settings(SinkSettings):
     endpoint: str = ""
     access_key_id: str = ""
     secret_access_key: Secret = field(default_factory=Secret)
+    session_token: Secret = field(default_factory=Secret)
     force_path_style: bool = True
-    storage_class: str = ""
     acl: str = ""
-    part_size_bytes: int = 8 << 20
-    part_concurrency: int = 4
+    server_side_encryption: str = ""
+    sse_kms_key_id: str = ""
+    ca_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GcsSettings(ObjectSettings):
+    """`[sink.google_cloud_storage]`.
+
+    `credentials`: the JSON of a service account (or of any other credentials file), empty for
+    Application Default Credentials. `credentials_file` stands in its place when that was a path.
+    `endpoint`: empty for Google's own; http:// endpoints are asked without credentials when none are
+    given.
+    """
+
+    bucket: str = ""
+    credentials: Secret = field(default_factory=Secret)
+    credentials_file: str = ""
+    endpoint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AzureSettings(ObjectSettings):
+    """`[sink.azure]`.
+
+    Without `account_key` the usual Entra chain is used (`client_id`: of the managed identity to take).
+    `endpoint`: URL of the blob service, empty for `https://<account>.blob.core.windows.net`.
+    """
+
+    account_name: str = ""
+    account_key: Secret = field(default_factory=Secret)
+    client_id: str = ""
+    endpoint: str = ""
+    container: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BackblazeSettings(ObjectSettings):
+    """`[sink.backblaze]`.
+
+    Empty keys mean `B2_APPLICATION_KEY_ID` and `B2_APPLICATION_KEY` of the environment. `region` is
+    weed's `b2_region`, kept for its checkpoint key; the service tells where an account lives.
+    `endpoint`: realm URL, empty for Backblaze's own. `hard_delete`: remove all versions of what the
+    source deleted or replaced, instead of hiding it.
+    """
+
+    bucket: str = ""
+    key_id: str = ""
+    application_key: Secret = field(default_factory=Secret)
+    region: str = ""
+    endpoint: str = ""
+    hard_delete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FilerSinkSettings(SinkSettings):
+    """`[sink.filer]`: another SeaweedFS cluster.
+
+    `grpc_address`: `host:grpcPort`, as weed has it in `grpcAddress`. `ttl_s` 0 and empty strings leave
+    the choice to the target. Security is that of the source (`security.toml`).
+    """
+
+    grpc_address: str = "localhost:18888"
+    replication: str = ""
+    collection: str = ""
+    ttl_s: int = 0
+    data_center: str = ""
+    disk: str = ""
 
 
 @dataclass(frozen=True, slots=True)

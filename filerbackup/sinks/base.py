@@ -42,6 +42,7 @@ class Capabilities:
     directory in one step. `write_buffer_bytes`: the most that one `write` holds in memory beside
     what the content itself does, however large the file is. `directory_bodies`: a directory can have
     content of its own (on the filer, a file below which something was created keeps its bytes).
+    `update`: the attributes of a file can change without its bytes passing through here.
     """
 
     directories: bool
@@ -50,6 +51,7 @@ class Capabilities:
     move_tree: bool
     write_buffer_bytes: int
     directory_bodies: bool = False
+    update: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,9 @@ class Listed:
     """One object as a listing shows it.
 
     `mtime_ns` is the *source's* modified time where a listing gives it, else None; `etag` is the
-    service's own tag in lower case without quotes, or empty.
+    service's own tag in lower case without quotes, or empty. `version` is the name of the content
+    that was kept with it (`filerbackup.sinks.metadata.content_version`), `md5` the raw MD5 of the
+    bytes, where a listing gives them.
     """
 
     key: str
@@ -84,6 +88,8 @@ class Listed:
     size: int
     mtime_ns: int | None = None
     etag: str = ""
+    version: str = ""
+    md5: bytes = b""
 
 
 class Sink(Protocol):
@@ -126,9 +132,17 @@ class Sink(Protocol):
     async def move(self, old_key: str, new_key: str, entry: Entry) -> bool:
         """Move without the bytes passing through here, if `old_key` holds just this entry.
 
-        False, with nothing changed: not possible, or what is there is not equal to the entry; the
-        caller then writes and deletes. A directory moves only with `move_tree`, and only when
-        nothing is at `new_key`.
+        False, with nothing changed: not possible, or what is there is not surely this entry's content;
+        the caller then writes and deletes. True also when an earlier call has moved it already. A
+        directory moves only with `move_tree`, and only when nothing is at `new_key`.
+        """
+        ...
+
+    async def update(self, key: str, entry: Entry) -> bool:
+        """Give the file at `key` the entry's attributes, if it has just this entry's content.
+
+        False, with nothing changed: not possible, or not surely the same content; the caller then
+        writes. Called for files only.
         """
         ...
 

@@ -49,6 +49,11 @@ class DryRunSink:
         _log.info("would move", extra={"key": old_key, "to": new_key})
         return True
 
+    async def update(self, key: str, entry: Entry) -> bool:
+        """Say it."""
+        _log.info("would change attributes of", extra={"key": key})
+        return True
+
     def list(self, prefix: str = "", start_after: str = "") -> AsyncGenerator[Listed, None]:
         """What is really there."""
         return self._sink.list(prefix, start_after)

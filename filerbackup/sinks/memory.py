@@ -26,7 +26,9 @@ from filerbackup.events import Entry, EntryKind
 from filerbackup.sinks.base import Capabilities, Listed, SinkIdentity
 from filerbackup.sinks.keys import check_key, check_own_key, shown, sort_key
 
-_EVERYTHING = Capabilities(directories=True, symlinks=True, move=True, move_tree=True, write_buffer_bytes=0)
+_EVERYTHING = Capabilities(
+    directories=True, symlinks=True, move=True, move_tree=True, write_buffer_bytes=0, update=True
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,12 @@ class MemoryObject:
             return True
         wanted = (entry.size, entry.mtime_ns, _version(entry))
         return (len(self.data), self.mtime_ns, self.version) == wanted
+
+    def holds(self, entry: Entry) -> bool:
+        """Whether this is surely the entry's content, whatever its attributes are."""
+        version = _version(entry)
+        known = self.version == version and any(version)
+        return self.kind is EntryKind.FILE and len(self.data) == entry.size and known
 
 
 def _version(entry: Entry) -> tuple[object, ...]:
@@ -215,6 +223,17 @@ class MemorySink:
         for key in sorted(moved):
             self._put(new_key + key[len(old_key) :], moved[key])
         self._end("move", new_key)
+        return True
+
+    async def update(self, key: str, entry: Entry) -> bool:
+        """See the protocol."""
+        check_key(key)
+        await self._begin("update", key)
+        found = self.objects.get(key)
+        if found is None or entry.kind is not EntryKind.FILE or not found.holds(entry):
+            return False
+        self.objects[key] = MemoryObject.of(entry, found.data)
+        self._end("update", key)
         return True
 
     async def stat(self, key: str) -> Listed | None:

@@ -13,7 +13,7 @@ from filerbackup.errors import SourceUnreachable
 from filerbackup.events import Delete, Event, Heartbeat, Marker, Rename, Upsert
 from filerbackup.filer.client import FilerClient, describe
 from filerbackup.filer.stubs import filer_pb2 as pb
-from filerbackup.source.decode import entry_from_pb
+from filerbackup.source.decode import chunk_from_pb, entry_from_pb
 
 SILENCE_S = 30.0
 """A caught-up filer sends a heartbeat every 5 s; one that is silent for this long is gone."""
@@ -98,5 +98,37 @@ def _event(response: pb.SubscribeMetadataResponse) -> Iterator[Event]:
         note.old_entry.name != note.new_entry.name or note.new_parent_path not in ("", directory)
     ):
         yield Rename(response.ts_ns, entry_from_pb(directory, note.old_entry), new)
+    elif has_old and _was_uncached(note.old_entry, note.new_entry):
+        yield Marker(response.ts_ns)
     else:
-        yield Upsert(response.ts_ns, new)
+        yield Upsert(response.ts_ns, new, has_old and _has_same_content(note.old_entry, note.new_entry))
+
+
+def _has_same_content(old: pb.Entry, new: pb.Entry) -> bool:
+    """Whether only attributes differ. A truncation changes the size and may leave the chunks.
+
+    One file id may be given as text in one of the two, and as three numbers in the other.
+    """
+    return (
+        bool(new.chunks or new.content)
+        and old.attributes.file_size == new.attributes.file_size
+        and old.content == new.content
+        and len(old.chunks) == len(new.chunks)
+        and all(map(_is_same_chunk, old.chunks, new.chunks))
+    )
+
+
+def _is_same_chunk(old: pb.FileChunk, new: pb.FileChunk) -> bool:
+    return old == new or chunk_from_pb(old) == chunk_from_pb(new)
+
+
+def _was_uncached(old: pb.Entry, new: pb.Entry) -> bool:
+    """Whether the filer only dropped its own copy of what remote storage still has."""
+    remote = new.remote_entry
+    return (
+        remote.remote_size > 0
+        and bool(old.chunks)
+        and not (new.chunks or new.content)
+        and (old.remote_entry.remote_size, old.remote_entry.remote_mtime, old.remote_entry.remote_e_tag)
+        == (remote.remote_size, remote.remote_mtime, remote.remote_e_tag)
+    )

@@ -1,22 +1,15 @@
-"""Looking at a bucket, and disturbing the way to it, without the sink that is tested."""
+"""Looking at a bucket, without the sink that is tested."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import io
 import json
-import ssl
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
-import aiohttp
 from aiobotocore.session import get_session
 from aiohttp import web
 from botocore.config import Config
@@ -25,8 +18,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from multidict import CIMultiDict
-from yarl import URL
 
 from tests.support.weed import WeedServer, running_weed
 
@@ -108,13 +99,13 @@ class Peer:
 
 @asynccontextmanager
 async def peer_of(
-    server: WeedServer, bucket: str, *, access: str = ACCESS_KEY, secret: str = SECRET_KEY
+    server: WeedServer | str, bucket: str, *, access: str = ACCESS_KEY, secret: str = SECRET_KEY
 ) -> AsyncIterator[Peer]:
-    """A peer on a bucket, which is made when it is not there."""
+    """A peer on a bucket, which is made when it is not there; `server` may be the URL of another S3."""
     config = Config(s3={"addressing_style": "path"}, request_checksum_calculation="when_required")
     async with _SESSION.create_client(
         "s3",
-        endpoint_url=server.s3_endpoint,
+        endpoint_url=server if isinstance(server, str) else server.s3_endpoint,
         aws_access_key_id=access,
         aws_secret_access_key=secret,
         region_name="us-east-1",
@@ -125,106 +116,6 @@ async def peer_of(
         ):
             await client.create_bucket(Bucket=bucket)
         yield Peer(client, bucket)
-
-
-async def rclone(server: WeedServer, *arguments: str) -> str:
-    """Run rclone with a remote `s3:` on the server; returns what it printed."""
-    beside = Path(sys.executable).with_name("rclone")
-    environment = {
-        "RCLONE_CONFIG": "/dev/null",
-        "RCLONE_CONFIG_S3_TYPE": "s3",
-        "RCLONE_CONFIG_S3_PROVIDER": "SeaweedFS",
-        "RCLONE_CONFIG_S3_ENDPOINT": server.s3_endpoint,
-        "RCLONE_CONFIG_S3_ACCESS_KEY_ID": ACCESS_KEY,
-        "RCLONE_CONFIG_S3_SECRET_ACCESS_KEY": SECRET_KEY,
-        "RCLONE_CONFIG_S3_REGION": "us-east-1",
-        "HOME": "/nonexistent",
-    }
-    process = await asyncio.create_subprocess_exec(
-        str(beside if beside.exists() else "rclone"),
-        *arguments,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    return out.decode()
-
-
-Fault = Callable[[web.Request, bytes], Awaitable[web.StreamResponse | None]]
-
-
-class Proxy:
-    """An HTTP proxy in front of a server; `fault` may answer, break or pass (None) each request.
-
-    Keeps what was asked: method, path and query, in `requests`.
-    """
-
-    def __init__(self, target: str) -> None:
-        self._target = target
-        self.fault: Fault | None = None
-        self.change: Callable[[web.Request, CIMultiDict[str]], None] | None = None
-        self.requests: list[tuple[str, str, str]] = []
-        self.endpoint = ""
-        self.port = 0
-        self._runner: web.AppRunner | None = None
-        self._session: aiohttp.ClientSession | None = None
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
-        self.requests.append((request.method, unquote(request.path), request.query_string))
-        if self.fault is not None:
-            answer = await self.fault(request, body)
-            if answer is not None:
-                return answer
-        assert self._session is not None
-        url = URL(self._target + request.raw_path, encoded=True)
-        headers = {
-            name: value for name, value in request.headers.items() if name.lower() != "transfer-encoding"
-        }
-        async with self._session.request(
-            request.method, url, data=io.BytesIO(body), headers=headers, allow_redirects=False
-        ) as answer:
-            data = await answer.read()
-            kept = CIMultiDict(
-                (name, value)
-                for name, value in answer.headers.items()
-                if name.lower() not in ("transfer-encoding", "connection", "date")
-            )
-            if request.method != "HEAD":
-                kept["Content-Length"] = str(len(data))
-            if self.change is not None:
-                self.change(request, kept)
-            return web.Response(status=answer.status, headers=kept, body=data)
-
-    async def listen(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
-        """Begin to take connections; `endpoint` says where."""
-        app = web.Application(client_max_size=1 << 30)
-        app.router.add_route("*", r"/{path:[\s\S]*}", self.handle)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1, auto_decompress=False)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", port, reuse_address=True, ssl_context=tls)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
-        self.endpoint = f"https://localhost:{self.port}" if tls else f"http://127.0.0.1:{self.port}"
-
-    async def hang_up(self) -> None:
-        """End all connections and take no more: nobody listens there now."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
-
-    @asynccontextmanager
-    async def running(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[Proxy]:
-        """Listen on a free port until the end of the block."""
-        self._session = aiohttp.ClientSession(auto_decompress=False, skip_auto_headers=("Content-Type",))
-        await self.listen(tls=tls)
-        try:
-            yield self
-        finally:
-            await self.hang_up()
-            await self._session.close()
 
 
 def make_certificate(path: Path, issuer: Path | None = None) -> Path:
@@ -265,10 +156,3 @@ def s3_error(
         f"<Error><Code>{code}</Code><Message>{message}</Message>{extra}<RequestId>1</RequestId></Error>"
     )
     return web.Response(status=status, text=body, content_type="application/xml", headers=headers)
-
-
-def html(status: int) -> web.Response:
-    """What a web console or a load balancer says."""
-    return web.Response(
-        status=status, text="<!DOCTYPE html><html><body>hello</body>", content_type="text/html"
-    )

@@ -54,3 +54,13 @@ def s3_tree(weed: WeedServer, bucket: str, prefix: str = "") -> Tree:
         return found
 
     return asyncio.run(read())
+
+
+async def s3_heads(weed: WeedServer, bucket: str, prefix: str = "") -> dict[str, dict[str, Any]]:
+    """What HEAD says of all objects below a prefix but filerbackup's own."""
+    async with client(weed) as s3:
+        listed = await s3.list_objects_v2(Bucket=bucket, Prefix=prefix)
+        names = [
+            item["Key"] for item in listed.get("Contents", []) if "/.filerbackup/" not in f"/{item['Key']}"
+        ]
+        return {name[len(prefix) :]: await s3.head_object(Bucket=bucket, Key=name) for name in names}

@@ -13,17 +13,30 @@ from hypothesis import strategies as st
 
 from filerbackup.events import Chunk, Entry, EntryKind
 from filerbackup.sinks.metadata import (
-    MD5_NAME,
-    USER_METADATA_BYTES,
-    VERSION_NAME,
+    ObjectMetadata,
     content_version,
+    has_content,
     header_value,
-    is_proven,
-    object_metadata,
-    parse_unix_seconds,
-    unix_seconds,
-    with_proof,
+    is_same,
 )
+from filerbackup.sinks.metadata import object_metadata as metadata_of
+from filerbackup.sinks.metadata import with_proof as proof_of
+from filerbackup.sinks.objects.times import parse_rfc3339, parse_unix_seconds, rfc3339, unix_seconds
+from filerbackup.sinks.s3.dialect import S3_DIALECT
+
+MD5_NAME, VERSION_NAME, USER_METADATA_BYTES = S3_DIALECT.md5, S3_DIALECT.version, S3_DIALECT.room_bytes
+
+
+def object_metadata(entry: Entry) -> ObjectMetadata:
+    return metadata_of(entry, S3_DIALECT)
+
+
+def with_proof(metadata: ObjectMetadata, entry: Entry, *, tag_is_md5: bool) -> ObjectMetadata:
+    return proof_of(metadata, entry, S3_DIALECT, tag_is_md5=tag_is_md5)
+
+
+def is_proven(user: dict[str, str], entry: Entry) -> bool:
+    return is_same(user, b"", entry, S3_DIALECT)
 
 
 def entry(**changes: object) -> Entry:
@@ -50,6 +63,26 @@ def test_times_as_rclone_writes_them(time_ns: int, text: str) -> None:
 @given(st.integers(-(10**18), 10**20))
 def test_every_time_comes_back(time_ns: int) -> None:
     assert parse_unix_seconds(unix_seconds(time_ns)) == time_ns
+
+
+@given(st.integers(-(10**18), 10**20), st.sampled_from([None, 9]))
+def test_every_time_comes_back_from_a_date(time_ns: int, digits: int | None) -> None:
+    assert parse_rfc3339(rfc3339(time_ns, digits=digits)) == time_ns
+
+
+@pytest.mark.parametrize(
+    ("text", "time_ns"),
+    [
+        ("2001-02-03T04:05:06.789Z", 981_173_106_789_000_000),
+        ("2001-02-03T05:05:06+01:00", 981_173_106_000_000_000),
+        ("2001-02-03T04:05:06.789", None),
+        ("2001-02-33T04:05:06Z", None),
+        ("2001-02-03 04:05:06Z", None),
+        ("", None),
+    ],
+)
+def test_dates_in_any_zone(text: str, time_ns: int | None) -> None:
+    assert parse_rfc3339(text) == time_ns
 
 
 @pytest.mark.parametrize(
@@ -214,3 +247,35 @@ def test_content_in_the_entry_itself_is_a_version_too() -> None:
     one, two = entry(content=b"one"), entry(content=b"two")
     assert content_version(one) != content_version(two) != ""
     assert content_version(entry()) == ""
+
+
+def test_content_is_known_by_md5_or_by_version_and_else_not_at_all() -> None:
+    chunked = entry(size=4, chunks=(Chunk("3,01", 0, 4, 1),))
+    hashed = dataclasses.replace(chunked, md5=b"m" * 16)
+    version = {VERSION_NAME: content_version(chunked)}
+    kept = {MD5_NAME: "bW1tbW1tbW1tbW1tbW1tbQ=="}
+    for user, md5, given_entry, wanted in (
+        (version, b"", chunked, True),
+        ({VERSION_NAME: "0" * 32}, b"", chunked, False),
+        ({}, b"", chunked, None),
+        ({}, b"m" * 16, hashed, True),
+        ({}, b"x" * 16, hashed, False),
+        (kept, b"", hashed, True),
+        ({MD5_NAME: "other"}, b"", hashed, False),
+        ({}, b"", entry(), True),
+    ):
+        assert has_content(user, md5, given_entry, S3_DIALECT) is wanted
+
+
+def test_the_storage_class_is_ours_or_the_sources_only_when_asked() -> None:
+    archived = entry(extended={"X-Amz-Storage-Class": b"STANDARD_IA"})
+    hostile = entry(extended={"X-Amz-Storage-Class": b"A\r\nB: c"})
+    for given_entry, setting, wanted in (
+        (archived, "", ""),
+        (archived, "GLACIER_IR", "GLACIER_IR"),
+        (archived, "source", "STANDARD_IA"),
+        (entry(), "source", ""),
+        (entry(), "GLACIER_IR", "GLACIER_IR"),
+        (hostile, "source", ""),
+    ):
+        assert metadata_of(given_entry, S3_DIALECT, storage_class=setting).storage_class == wanted

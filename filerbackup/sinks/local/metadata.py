@@ -29,7 +29,10 @@ _NO_ID = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class LocalListed(Listed):
-    """A listed object with what `matches` needs, so that it costs no second look."""
+    """A listed object with what `matches` needs, so that it costs no second look.
+
+    `content` is the version that is kept with a file.
+    """
 
     mode: int = 0
     uid: int = 0
@@ -37,7 +40,7 @@ class LocalListed(Listed):
     ctime_ns: int = 0
     inode: int = 0
     target: bytes = b""
-    version: bytes = b""
+    content: bytes = b""
 
 
 def kind_of(mode: int) -> EntryKind:
@@ -118,7 +121,7 @@ class Metadata:
                     listed.size == entry.size
                     and self._same_time(listed, entry)
                     and self._same_mode(listed, entry)
-                    and is_version(listed.version, entry)
+                    and is_version(listed.content, entry)
                 )
 
     def describe(self, key: str, name: bytes, directory_fd: int) -> LocalListed:
@@ -137,7 +140,7 @@ class Metadata:
             ctime_ns=status.st_ctime_ns,
             inode=status.st_ino,
             target=_target(name, directory_fd) if kind is EntryKind.SYMLINK else b"",
-            version=kept_version(name, directory_fd) if is_file and self.keeps_versions else b"",
+            content=kept_version(name, directory_fd) if is_file and self.keeps_versions else b"",
         )
 
     def _give(self, fd: int, entry: Entry) -> bool:

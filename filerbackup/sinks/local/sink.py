@@ -64,7 +64,12 @@ class LocalSink:
     def capabilities(self) -> Capabilities:
         """Everything that a POSIX directory can do."""
         return Capabilities(
-            directories=True, symlinks=True, move=True, move_tree=True, write_buffer_bytes=_SMALL_BYTES
+            directories=True,
+            symlinks=True,
+            move=True,
+            move_tree=True,
+            write_buffer_bytes=_SMALL_BYTES,
+            update=True,
         )
 
     async def open(self) -> None:
@@ -155,6 +160,11 @@ class LocalSink:
         tree, old = self._resolved(old_key)
         _, new = self._resolved(new_key)
         return await self._short(tree, new_key, functools.partial(tree.move, old, new, entry))
+
+    async def update(self, key: str, entry: Entry) -> bool:
+        """See the protocol. The content is known by its version; without one, False."""
+        tree, path = self._resolved(key)
+        return await self._short(tree, key, functools.partial(tree.update, path, entry))
 
     async def stat(self, key: str) -> Listed | None:
         """See the protocol."""

@@ -19,6 +19,7 @@ from filerbackup.sinks.local.flushing import Changed, Flusher
 from filerbackup.sinks.local.metadata import LocalListed, Metadata
 from filerbackup.sinks.local.paths import make_directories, open_directory, readable, sync_directory
 from filerbackup.sinks.local.removal import remove_tree
+from filerbackup.sinks.local.versions import is_proven
 from filerbackup.sinks.local.workspace import Workspace
 
 _OWN = OWN_PREFIX.encode()
@@ -234,6 +235,41 @@ class Tree:
             return False
         # rename(2) does nothing at all when both names are hard links to one file.
         return there is None or there.inode != found.inode
+
+    def update(self, path: bytes, entry: Entry) -> bool:
+        """Give a file the entry's metadata if it has its content; else False, and nothing changed."""
+        parent, _, base = path.rpartition(b"/")
+        try:
+            parent_fd = open_directory(self.root_fd, parent)
+        except FileNotFoundError:
+            return False
+        try:
+            if not self._holds(base, parent_fd, entry):
+                return False
+            self._changed.before(parent, parent_fd)
+            fd = os.open(base, _READ_FLAGS, dir_fd=parent_fd)
+        except OSError as error:
+            # Gone, replaced by a symlink, or without root's rights not even ours to read.
+            if error.errno in (errno.ENOENT, errno.ELOOP, errno.EACCES):
+                return False
+            raise
+        finally:
+            os.close(parent_fd)
+        try:
+            self.finish_file(fd, entry)
+        finally:
+            os.close(fd)
+        self._changed.after()
+        return True
+
+    def _holds(self, base: bytes, parent_fd: int, entry: Entry) -> bool:
+        found = self.metadata.describe("", base, parent_fd)
+        return (
+            found.kind is EntryKind.FILE
+            and found.size == entry.size
+            and is_proven(found.content, entry)
+            and self.flusher.record.trusts(found.ctime_ns)
+        )
 
     def _remove_leftover(self, path: bytes) -> None:
         """A note may be wrong, or not ours at all: what cannot be removed is only untidy."""

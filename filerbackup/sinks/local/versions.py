@@ -44,6 +44,11 @@ def is_version(kept: bytes, entry: Entry) -> bool:
     return entry.size == 0 or entry.mtime_ns % _NS != 0
 
 
+def is_proven(kept: bytes, entry: Entry) -> bool:
+    """Whether a copy with this name kept surely holds the entry's content, whatever its times say."""
+    return bool(kept) and kept == version_of(entry)
+
+
 def keep_version(fd: int, entry: Entry) -> None:
     """Keep the name with an open file, where the file system can. Raises OSError when the disk is full."""
     version = version_of(entry)

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
+from filerbackup.sinks.objects.store import Found, Page
+
+_control = re.compile("[\x00-\x1f\x7f\ufffe\uffff]").search
 _is_md5 = re.compile(r"[0-9a-f]{32}").fullmatch
 _is_parts = re.compile(r"[0-9a-f]{32}-[0-9]{1,5}").fullmatch
 
@@ -17,26 +20,7 @@ class NotS3(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """An object in a listing."""
-
-    name: str
-    size: int
-    etag: str
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One page of a listing; `token` continues it where the service gave one."""
-
-    objects: list[Found]
-    prefixes: list[str]
-    truncated: bool
-    token: str
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
+class Answer:
     """An object's headers. `opaque_etag`: encrypted so that the ETag says nothing about the bytes."""
 
     size: int
@@ -45,12 +29,9 @@ class Head:
     user: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part of an upload that the service has, checked."""
-
-    number: int
-    etag: str
+def is_clean(name: str) -> bool:
+    """Whether a name is without control characters: obstore refuses them, and XML cannot hold all."""
+    return _control(name) is None
 
 
 def etag_of(raw: str | None) -> str:
@@ -68,7 +49,7 @@ def is_md5_of_parts(etag: str) -> bool:
     return _is_parts(etag) is not None
 
 
-def parse_head(headers: Mapping[str, str]) -> Head:
+def parse_head(headers: Mapping[str, str]) -> Answer:
     """The answer to HEAD. Raises NotS3."""
     size = headers.get("Content-Length", "")
     if not size.isdecimal():
@@ -78,7 +59,7 @@ def parse_head(headers: Mapping[str, str]) -> Head:
         for name, value in headers.items()
         if name.lower().startswith("x-amz-meta-")
     }
-    return Head(int(size), etag_of(headers.get("ETag")), has_opaque_etag(headers), user)
+    return Answer(int(size), etag_of(headers.get("ETag")), has_opaque_etag(headers), user)
 
 
 def has_opaque_etag(headers: Mapping[str, str]) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import itertools
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any
-from urllib.parse import unquote_plus, urlencode
+from urllib.parse import urlencode
 
 import obstore
 from botocore.exceptions import BotoCoreError, ClientError
@@ -17,16 +19,8 @@ from obstore.exceptions import BaseError
 from filerbackup.errors import SinkError, SinkUnavailable
 from filerbackup.sinks.keys import shown
 from filerbackup.sinks.metadata import ObjectMetadata
-from filerbackup.sinks.s3.answers import (
-    Head,
-    NotS3,
-    Page,
-    Part,
-    etag_of,
-    has_opaque_etag,
-    parse_head,
-    parse_page,
-)
+from filerbackup.sinks.objects.store import Page
+from filerbackup.sinks.s3.answers import Answer, NotS3, etag_of, is_clean, parse_head, parse_page
 from filerbackup.sinks.s3.connection import Connection
 from filerbackup.sinks.s3.errors import (
     Answered,
@@ -37,17 +31,13 @@ from filerbackup.sinks.s3.errors import (
     is_distrust,
     not_s3,
 )
-from filerbackup.sinks.s3.names import is_clean
-from filerbackup.sinks.s3.signed import read_all, stalling
+from filerbackup.sinks.s3.signed import read_all
 
 CALL_S = 60.0
 """Deadline of a call that carries no content."""
-COMPLETE_S = 600.0
-"""Putting many parts together takes a service some time."""
 SLOWEST_BYTES_PER_S = 16 << 10
 """A put gets `CALL_S` and what its bytes take at this rate."""
 _NO_BULK = frozenset({"NotImplemented", "MethodNotAllowed", "MalformedXML", "MissingContentMD5"})
-_MOST_BUFFERED_BYTES = 8 << 20
 _MOST_PAGE_BYTES = 32 << 20
 _MOST_SMALL_BYTES = 16 << 20
 _log = logging.getLogger(__name__)
@@ -56,31 +46,44 @@ _log = logging.getLogger(__name__)
 class Bucket:
     """The calls that are needed. Raises SinkUnavailable, SinkThrottled, SinkRefused, ObjectRejected."""
 
-    def __init__(self, connection: Connection, name: str, *, acl: str = "") -> None:
-        self._client, self._store, self._http = connection.client, connection.store, connection.http
-        self._name = name
-        self._acl = acl
-        self._takes_tags = True
+    def __init__(
+        self, connection: Connection, name: str, *, acl: str = "", encryption: str = "", kms_key_id: str = ""
+    ) -> None:
+        self.client, self.http = connection.client, connection.http
+        self._store = connection.store
+        self.name = name
+        self._fixed = {
+            "ACL": acl,
+            "ServerSideEncryption": encryption,
+            "SSEKMSKeyId": kms_key_id if encryption.startswith("aws:kms") else "",
+        }
+        self.takes_tags = True
+        self._wants_md5 = False
         self._obstore_trusts = True
 
     # -- writing ----------------------------------------------------------------------------------
 
     async def put(self, name: str, data: bytes, metadata: ObjectMetadata) -> str:
         """One request with everything; returns the ETag."""
-        with self._errors("PUT", name):
-            tags = metadata.tags if self._takes_tags else {}
+        with self.errors("PUT", name):
+            tags = metadata.tags if self.takes_tags else {}
             try:
                 return await self._put(name, data, metadata, tags)
             except Answered as error:
-                if not tags or error.code != "NotImplemented":
+                if tags and error.code == "NotImplemented":
+                    self.without_tags()
+                    tags = {}
+                elif error.code == "InvalidRequest" and "Content-MD5" in error.message:
+                    # Object Lock: each request has to bring a digest, and obstore cannot send this one.
+                    self._wants_md5 = True
+                else:
                     raise
-            self._without_tags()
-            return await self._put(name, data, metadata, {})
+            return await self._put(name, data, metadata, tags)
 
     async def _put(self, name: str, data: bytes, metadata: ObjectMetadata, tags: Mapping[str, str]) -> str:
         # obstore has no words for these, and takes no name with a control character or a slash behind.
-        odd = self._acl or metadata.expires or name.endswith("/") or not is_clean(name)
-        if odd or not self._obstore_trusts:
+        odd = self._fixed["ACL"] or metadata.expires or name.endswith("/") or not is_clean(name)
+        if odd or self._wants_md5 or not self._obstore_trusts:
             return await self._put_with_sdk(name, data, metadata, tags)
         try:
             return await self._put_with_obstore(name, data, metadata, tags)
@@ -90,7 +93,7 @@ class Bucket:
         # It wants a leaf below an authority, where OpenSSL takes a certificate that is both.
         self._obstore_trusts = False
         _log.warning(
-            "s3:%s: obstore does not accept the server's certificate: small files cost more CPU", self._name
+            "s3:%s: obstore does not accept the server's certificate: small files cost more CPU", self.name
         )
         return await self._put_with_sdk(name, data, metadata, tags)
 
@@ -121,17 +124,20 @@ class Bucket:
     async def _put_with_sdk(
         self, name: str, data: bytes, metadata: ObjectMetadata, tags: Mapping[str, str]
     ) -> str:
+        parameters = self.headers(metadata, tags)
+        if self._wants_md5:
+            digest = hashlib.md5(data, usedforsecurity=False).digest()
+            parameters["ContentMD5"] = base64.b64encode(digest).decode()
         async with asyncio.timeout(CALL_S + len(data) / SLOWEST_BYTES_PER_S):
-            answer = await self._sdk(
-                self._client.put_object(
-                    Bucket=self._name, Key=name, Body=data, **self._headers(metadata, tags)
-                )
+            answer = await self.sdk(
+                self.client.put_object(Bucket=self.name, Key=name, Body=data, **parameters)
             )
         return etag_of(answer.get("ETag"))
 
-    def _headers(self, metadata: ObjectMetadata, tags: Mapping[str, str]) -> dict[str, Any]:
+    def headers(self, metadata: ObjectMetadata, tags: Mapping[str, str]) -> dict[str, Any]:
+        """What goes with an object, as parameters of the SDK's calls."""
         given = {
-            "ACL": self._acl,
+            **self._fixed,
             "CacheControl": metadata.cache_control,
             "ContentDisposition": metadata.content_disposition,
             "ContentEncoding": metadata.content_encoding,
@@ -143,106 +149,20 @@ class Bucket:
         }
         return {"Metadata": dict(metadata.user), **{key: value for key, value in given.items() if value}}
 
-    def _without_tags(self) -> None:
-        self._takes_tags = False
-        _log.warning("s3:%s: the service keeps no tags, objects are written without", self._name)
-
-    # -- multipart uploads ------------------------------------------------------------------------
-
-    async def begin_upload(self, name: str, metadata: ObjectMetadata) -> str:
-        """Begin a multipart upload; returns its id."""
-        with self._errors("begin upload of", name):
-            tags = metadata.tags if self._takes_tags else {}
-            try:
-                return await self._begin_upload(name, metadata, tags)
-            except Answered as error:
-                if not tags or error.code != "NotImplemented":
-                    raise
-            self._without_tags()
-            return await self._begin_upload(name, metadata, {})
-
-    async def _begin_upload(self, name: str, metadata: ObjectMetadata, tags: Mapping[str, str]) -> str:
-        async with asyncio.timeout(CALL_S):
-            answer = await self._sdk(
-                self._client.create_multipart_upload(
-                    Bucket=self._name, Key=name, **self._headers(metadata, tags)
-                )
-            )
-        return str(answer["UploadId"])
-
-    async def put_part(
-        self, name: str, upload_id: str, number: int, size: int, blocks: AsyncIterator[bytes | memoryview]
-    ) -> tuple[str, bool]:
-        """One part from its blocks, `size` bytes in all; returns the ETag, and whether it is opaque."""
-        with self._errors(f"PUT part {number} of", name):
-            async with stalling() as stall:
-
-                async def moving() -> AsyncIterator[bytes | memoryview]:
-                    async for block in blocks:
-                        stall.progress()
-                        yield block
-                    # The last of it may still be in the buffers of this machine.
-                    stall.progress(min(size, _MOST_BUFFERED_BYTES) / SLOWEST_BYTES_PER_S)
-
-                async with self._http.request(
-                    "PUT",
-                    "upload_part",
-                    {"Bucket": self._name, "Key": name, "UploadId": upload_id, "PartNumber": number},
-                    headers={"Content-Length": str(size)},
-                    body=moving(),
-                ) as response:
-                    return etag_of(response.headers.get("ETag")), has_opaque_etag(response.headers)
-
-    async def complete_upload(self, name: str, upload_id: str, parts: Sequence[Part]) -> str:
-        """Publish the object; returns its ETag."""
-        with self._errors("complete upload of", name):
-            async with asyncio.timeout(COMPLETE_S):
-                answer = await self._sdk(
-                    self._client.complete_multipart_upload(
-                        Bucket=self._name,
-                        Key=name,
-                        UploadId=upload_id,
-                        MultipartUpload={
-                            "Parts": [{"PartNumber": part.number, "ETag": f'"{part.etag}"'} for part in parts]
-                        },
-                    )
-                )
-        return etag_of(answer.get("ETag"))
-
-    async def abort_upload(self, name: str, upload_id: str) -> None:
-        """Remove the parts. An upload that is gone is fine."""
-        with self._errors("abort upload of", name):
-            try:
-                async with asyncio.timeout(CALL_S):
-                    await self._sdk(
-                        self._client.abort_multipart_upload(Bucket=self._name, Key=name, UploadId=upload_id)
-                    )
-            except Answered as error:
-                if error.code != "NoSuchUpload" and error.status != 404:
-                    raise
-
-    async def open_uploads(self, name: str) -> list[str]:
-        """The ids of uploads of just this object that were begun and never ended (at most 1,000)."""
-        with self._errors("list uploads of", name):
-            async with asyncio.timeout(CALL_S):
-                answer = await self._sdk(
-                    self._client.list_multipart_uploads(Bucket=self._name, Prefix=name, EncodingType="url")
-                )
-        # SeaweedFS 4.48 claims to have encoded the names and has not. Behind the prefix either will do.
-        uploads = answer.get("Uploads", ())
-        return [each["UploadId"] for each in uploads if name in (each["Key"], unquote_plus(each["Key"]))]
+    def without_tags(self) -> None:
+        """The service has said that it keeps none."""
+        self.takes_tags = False
+        _log.warning("s3:%s: the service keeps no tags, objects are written without", self.name)
 
     # -- looking ----------------------------------------------------------------------------------
 
-    async def head(self, name: str) -> Head | None:
+    async def head(self, name: str) -> Answer | None:
         """The headers of an object, None when it is absent."""
-        with self._errors("HEAD", name):
+        with self.errors("HEAD", name):
             try:
                 async with (
                     asyncio.timeout(CALL_S),
-                    self._http.request(
-                        "HEAD", "head_object", {"Bucket": self._name, "Key": name}
-                    ) as response,
+                    self.http.request("HEAD", "head_object", {"Bucket": self.name, "Key": name}) as response,
                 ):
                     return parse_head(response.headers)
             except Answered as error:
@@ -257,13 +177,13 @@ class Bucket:
             if await self.head(name) is None:
                 raise FileNotFoundError(name)
             return
-        parameters: dict[str, str | int] = {"Bucket": self._name, "Key": name}
+        parameters: dict[str, str | int] = {"Bucket": self.name, "Key": name}
         headers = {}
         if offset or length is not None:
             headers["Range"] = f"bytes={offset}-{'' if length is None else offset + length - 1}"
-        with self._errors("GET", name):
+        with self.errors("GET", name):
             try:
-                async with self._http.request("GET", "get_object", parameters, headers=headers) as response:
+                async with self.http.request("GET", "get_object", parameters, headers=headers) as response:
                     if headers and response.status != 206:
                         raise Unanswered(f"HTTP {response.status} where a range was asked for")
                     async for block in response.content.iter_any():
@@ -283,9 +203,7 @@ class Bucket:
                 async for block in blocks:
                     data += block
                     if len(data) > _MOST_SMALL_BYTES:
-                        raise SinkUnavailable(
-                            f"{self._what('GET', name)}: far too long for what it should be"
-                        )
+                        raise SinkUnavailable(f"{self.what('GET', name)}: far too long for what it should be")
         except FileNotFoundError:
             return None
         return bytes(data)
@@ -300,7 +218,7 @@ class Bucket:
         limit: int = 1000,
     ) -> Page:
         """One page of ListObjectsV2, whose names all begin with `prefix`."""
-        parameters: dict[str, str | int] = {"Bucket": self._name, "Prefix": prefix, "MaxKeys": limit}
+        parameters: dict[str, str | int] = {"Bucket": self.name, "Prefix": prefix, "MaxKeys": limit}
         parameters["EncodingType"] = "url"
         if token:
             parameters["ContinuationToken"] = token
@@ -308,10 +226,10 @@ class Bucket:
             parameters["StartAfter"] = after
         if delimiter:
             parameters["Delimiter"] = delimiter
-        with self._errors("list", prefix):
+        with self.errors("list", prefix):
             async with (
                 asyncio.timeout(CALL_S),
-                self._http.request("GET", "list_objects_v2", parameters) as response,
+                self.http.request("GET", "list_objects_v2", parameters) as response,
             ):
                 body = await read_all(response, _MOST_PAGE_BYTES)
                 try:
@@ -320,23 +238,23 @@ class Bucket:
                     raise not_s3(response.status, response.headers.get("Content-Type", "")) from None
         names = itertools.chain((found.name for found in page.objects), page.prefixes)
         if not all(name.startswith(prefix) for name in names):
-            raise SinkUnavailable(f"{self._what('list', prefix)}: the answer names objects of another prefix")
+            raise SinkUnavailable(f"{self.what('list', prefix)}: the answer names objects of another prefix")
         return page
 
     # -- deleting ---------------------------------------------------------------------------------
 
     async def delete_bulk(self, names: Sequence[str]) -> dict[str, SinkError] | None:
-        """Remove up to 1,000 objects with clean names; returns what failed, None without bulk delete.
+        """Remove up to 1,000 objects; returns what failed, None without bulk delete. Absent is fine.
 
-        Absent objects are fine. Raises when nothing was removed for a reason that concerns all.
+        Names are clean. Raises when nothing was removed for a reason that concerns all.
         """
         listed = [{"Key": name} for name in names]
-        with self._errors(f"delete {len(names)} objects from", names[0]):
+        with self.errors(f"delete {len(names)} objects from", names[0]):
             try:
                 async with asyncio.timeout(CALL_S):
-                    answer = await self._sdk(
-                        self._client.delete_objects(
-                            Bucket=self._name, Delete={"Objects": listed, "Quiet": True}
+                    answer = await self.sdk(
+                        self.client.delete_objects(
+                            Bucket=self.name, Delete={"Objects": listed, "Quiet": True}
                         )
                     )
             except Answered as error:
@@ -348,41 +266,42 @@ class Bucket:
             name, code = str(refused.get("Key", "")), str(refused.get("Code", ""))
             if code not in ("NoSuchKey", "NoSuchVersion"):
                 reason = Answered(200, code, str(refused.get("Message", "")))
-                failed[name] = classify(reason, self._what("DELETE", name))
+                failed[name] = classify(reason, self.what("DELETE", name))
         if not failed.keys() <= set(names):
-            raise SinkUnavailable(
-                f"s3:{self._name}: the answer to a delete names objects that were not in it"
-            )
+            raise SinkUnavailable(f"s3:{self.name}: the answer to a delete names objects that were not in it")
         return failed
 
     async def delete(self, name: str) -> None:
         """Remove one object. Absent is fine."""
-        with self._errors("DELETE", name):
+        with self.errors("DELETE", name):
             try:
                 async with asyncio.timeout(CALL_S):
-                    await self._sdk(self._client.delete_object(Bucket=self._name, Key=name))
+                    await self.sdk(self.client.delete_object(Bucket=self.name, Key=name))
             except Answered as error:
                 if error.status != 404 or error.code == "NoSuchBucket":
                     raise
 
     # -- errors -----------------------------------------------------------------------------------
 
-    async def _sdk(self, call: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    async def sdk(self, call: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+        """Wait for a call of the SDK. Raises Answered, Unanswered."""
         try:
             return await call
         except (BotoCoreError, ClientError) as error:
             raise from_botocore(error) from error
 
     @contextmanager
-    def _errors(self, verb: str, name: str) -> Iterator[None]:
+    def errors(self, verb: str, name: str) -> Iterator[None]:
+        """Turn what a call raises into errors of the tree."""
         try:
             yield
         except (Answered, Unanswered) as error:
-            raise classify(error, self._what(verb, name)) from error.__cause__
+            raise classify(error, self.what(verb, name)) from error.__cause__
         except TimeoutError:
-            raise SinkUnavailable(f"{self._what(verb, name)}: no answer in time") from None
+            raise SinkUnavailable(f"{self.what(verb, name)}: no answer in time") from None
         except NotS3 as error:
-            raise SinkUnavailable(f"{self._what(verb, name)}: {error}") from error
+            raise SinkUnavailable(f"{self.what(verb, name)}: {error}") from error
 
-    def _what(self, verb: str, name: str) -> str:
-        return f"s3:{self._name}: {verb} {shown(name)}"
+    def what(self, verb: str, name: str) -> str:
+        """A call in a few words."""
+        return f"s3:{self.name}: {verb} {shown(name)}"

@@ -40,3 +40,11 @@ class S3Client(Protocol):
     def list_multipart_uploads(self, **parameters: object) -> Awaitable[dict[str, Any]]:
         """ListMultipartUploads."""
         ...
+
+    def copy_object(self, **parameters: object) -> Awaitable[dict[str, Any]]:
+        """CopyObject: up to 5 GiB."""
+        ...
+
+    def upload_part_copy(self, **parameters: object) -> Awaitable[dict[str, Any]]:
+        """UploadPartCopy."""
+        ...

@@ -108,7 +108,10 @@ async def connect(settings: S3Settings) -> Connection:
                 f"{what}: {one_line(str(error))}", hint="check `endpoint` and `region`"
             ) from error
         except OSError as error:
-            raise SinkRefused(f"{what}: AWS_CA_BUNDLE cannot be read: {error.strerror}") from error
+            raise SinkRefused(
+                f"{what}: the file of certificate authorities cannot be read: {error.strerror}",
+                hint="check `ca_file`, or AWS_CA_BUNDLE",
+            ) from error
         return Connection(*connection, stack.pop_all())
     raise AssertionError  # the block returns or raises
 
@@ -122,7 +125,7 @@ async def _connect(settings: S3Settings, stack: AsyncExitStack) -> tuple[S3Clien
     _send_md5_with_deletes(client)
     found = await _credentials(session, settings)
     endpoint = client.meta.endpoint_url
-    bundle = session.get_config_variable("ca_bundle")
+    bundle = settings.ca_file or session.get_config_variable("ca_bundle")
     authorities = await asyncio.to_thread(Path(bundle).read_bytes) if bundle else b""
     http = aiohttp.ClientSession(
         auto_decompress=False,
@@ -148,9 +151,12 @@ def _arguments(settings: S3Settings) -> dict[str, Any]:
     arguments: dict[str, Any] = {"region_name": settings.region or None}
     if settings.endpoint:
         arguments["endpoint_url"] = settings.endpoint
+    if settings.ca_file:
+        arguments["verify"] = settings.ca_file
     if settings.access_key_id:
         arguments["aws_access_key_id"] = settings.access_key_id
         arguments["aws_secret_access_key"] = settings.secret_access_key.reveal()
+        arguments["aws_session_token"] = settings.session_token.reveal() or None
     return arguments
 
 
@@ -172,7 +178,8 @@ def _config(settings: S3Settings) -> AioConfig:
 
 async def _credentials(session: AioSession, settings: S3Settings) -> AioCredentials:
     if settings.access_key_id:
-        return AioCredentials(settings.access_key_id, settings.secret_access_key.reveal())
+        token = settings.session_token.reveal() or None
+        return AioCredentials(settings.access_key_id, settings.secret_access_key.reveal(), token)
     found = await session.get_credentials()
     if found is None:
         missing = Unanswered(
@@ -203,6 +210,10 @@ def _store(
         # The service then refuses a body that was changed on the way before it replaces anything.
         "unsigned_payload": False,
     }
+    if settings.server_side_encryption:
+        config["server_side_encryption"] = settings.server_side_encryption
+    if settings.sse_kms_key_id:
+        config["sse_kms_key_id"] = settings.sse_kms_key_id
     client_options: ClientConfig = {
         "allow_http": parts.scheme == "http",
         "connect_timeout": timedelta(seconds=CONNECT_S),

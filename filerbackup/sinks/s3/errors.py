@@ -185,7 +185,7 @@ def from_aiohttp(error: aiohttp.ClientError | OSError | TimeoutError) -> Unanswe
         return Unanswered(
             "the server's TLS certificate is not trusted, or this is no TLS port",
             refused=True,
-            hint="set AWS_CA_BUNDLE to the file with the certificate of its authority, "
+            hint="set `ca_file` (or AWS_CA_BUNDLE) to the file with the certificate of its authority, "
             "or correct the scheme of `endpoint`",
         )
     if isinstance(error, ssl.SSLError):

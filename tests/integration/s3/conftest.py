@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,17 +19,17 @@ from filerbackup.settings.secret import Secret
 from filerbackup.sinks.base import Sink
 from filerbackup.sinks.s3 import S3Sink
 from tests.contract.contents import file_entry
-from tests.support.s3 import ACCESS_KEY, READER_SECRET, SECRET_KEY, Peer, Proxy, guarded_weed, peer_of
+from tests.support.proxy import Proxy
+from tests.support.s3 import ACCESS_KEY, READER_SECRET, SECRET_KEY, Peer, peer_of
 from tests.support.weed import WeedServer
 
 BUCKET = "copies"
 MIB = 1 << 20
 
 
-@pytest.fixture(scope="package")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WeedServer]:
-    with guarded_weed(tmp_path_factory.mktemp("s3") / "weed") as server:
-        yield server
+@pytest.fixture
+def server(guarded_weed: WeedServer) -> WeedServer:
+    return guarded_weed
 
 
 @pytest_asyncio.fixture

@@ -22,11 +22,11 @@ from tests.contract.contents import (
     file_entry,
 )
 from tests.integration.s3.conftest import BUCKET, MIB, keys, opened, settings, write
+from tests.support.proxy import Proxy
 from tests.support.s3 import (
     ACCESS_KEY,
     SECRET_KEY,
     Peer,
-    Proxy,
     s3_error,
 )
 from tests.support.weed import WeedServer
@@ -122,10 +122,9 @@ async def test_a_server_that_never_answers(
     monkeypatch.setattr(bucket, "SLOWEST_BYTES_PER_S", 1 << 40)
     monkeypatch.setattr(signed, "STALL_S", 0.3)
     async with opened(settings(server, folder)) as sink:
-        upload = await sink._opened.bucket.begin_upload(f"{folder}/big", ObjectMetadata())  # type: ignore[union-attr]
+        upload = await sink._store.begin_upload(f"{folder}/big", ObjectMetadata())
     async with opened(settings(server, folder, endpoint=proxy.endpoint)) as sink:
         proxy.fault = hang
-        inside = sink._opened.bucket  # type: ignore[union-attr]
 
         async def blocks() -> AsyncIterator[bytes]:
             yield b"x" * 1000
@@ -136,7 +135,7 @@ async def test_a_server_that_never_answers(
             lambda: sink.delete("file"),
             lambda: keys(sink),
             lambda: sink.stat("file"),
-            lambda: inside.put_part(f"{folder}/big", upload, 1, 1000, blocks()),
+            lambda: sink._store.put_part(f"{folder}/big", upload, 1, 1000, blocks(), lambda: b""),
         ):
             with pytest.raises(SinkUnavailable, match=r"no answer|nothing moved"):
                 await asyncio.wait_for(call(), 10)

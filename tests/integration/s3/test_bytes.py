@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+import json
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -17,17 +18,18 @@ from filerbackup.errors import (
     SinkUnavailable,
     Unreadable,
 )
-from filerbackup.sinks.metadata import object_metadata
+from filerbackup.sinks.metadata import ObjectMetadata, object_metadata
 from filerbackup.sinks.s3 import S3Sink
+from filerbackup.sinks.s3.dialect import S3_DIALECT
 from tests.contract.contents import (
     BreakingContent,
     StreamedContent,
     file_entry,
 )
 from tests.integration.s3.conftest import BUCKET, MIB, opened, settings, write
+from tests.support.proxy import Proxy
 from tests.support.s3 import (
     Peer,
-    Proxy,
     s3_error,
 )
 from tests.support.weed import WeedServer
@@ -49,9 +51,9 @@ async def test_parts_grow_with_the_file_and_may_be_larger_than_the_buffer(
     sink: S3Sink, peer: Peer, folder: str
 ) -> None:
     content = StreamedContent(45 * MIB + 5)
-    multipart = sink._opened.multipart  # type: ignore[union-attr]
+    parts = sink._opened.parts  # type: ignore[union-attr]
     entry = file_entry("file", content.size)
-    await multipart.write(f"{folder}/file", content, object_metadata(entry), most_parts=2)
+    await parts.write(f"{folder}/file", content, object_metadata(entry, S3_DIALECT), most_parts=2)
 
     head = await peer.head(f"{folder}/file")
     assert head is not None
@@ -62,12 +64,12 @@ async def test_parts_grow_with_the_file_and_may_be_larger_than_the_buffer(
 async def test_content_that_breaks_in_a_part_that_passes_through(
     sink: S3Sink, peer: Peer, folder: str
 ) -> None:
-    multipart = sink._opened.multipart  # type: ignore[union-attr]
+    parts = sink._opened.parts  # type: ignore[union-attr]
     content = BreakingContent(45 * MIB, good_bytes=30 * MIB)
     with pytest.raises(Unreadable, match="second half"):
-        await multipart.write(f"{folder}/f", content, object_metadata(file_entry("f", 1)), most_parts=2)
+        await parts.write(f"{folder}/f", content, ObjectMetadata(), most_parts=2)
 
-    assert await peer.names(folder) == set()
+    assert await peer.get(f"{folder}/f") is None
     assert await peer.uploads(folder) == set()
 
 
@@ -130,16 +132,37 @@ async def test_a_write_that_is_cancelled_while_it_begins(
     assert ("POST", "uploads") in {(method, query) for method, _, query in proxy.requests}
 
 
-async def test_what_a_killed_process_left_is_removed_with_the_next_write(
-    sink: S3Sink, peer: Peer, folder: str
+async def test_what_a_killed_process_left_is_removed_at_the_next_start(
+    server: WeedServer, peer: Peer, folder: str
 ) -> None:
-    for name in ("file", "file", "file-2", "a+b %20ü"):
-        await peer.client.create_multipart_upload(Bucket=BUCKET, Key=f"{folder}/{name}")
-
+    of = settings(server, folder)
+    killed = S3Sink(of)
+    await killed.open()
+    tasks = []
     for key in ("file", "a+b %20ü"):
-        await sink.write(key, file_entry(key, 6 * MIB), StreamedContent(6 * MIB))
+        content = _Endless(40 * MIB, 22 * MIB)
+        tasks.append(asyncio.create_task(killed.write(key, file_entry(key, content.size), content)))
+        await asyncio.wait_for(content.reached.wait(), 20)
+    # Somebody else's, below the same folder: none of ours to abort.
+    await peer.client.create_multipart_upload(Bucket=BUCKET, Key=f"{folder}/foreign")
+    assert len(await peer.uploads(folder)) == 3
 
-    assert await peer.uploads(folder) == {f"{folder}/file-2"}
+    async with opened(of):
+        assert await peer.uploads(folder) == {f"{folder}/foreign"}
+        assert await peer.get(f"{folder}/.filerbackup/uploads.json") is None
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await killed.close()
+
+
+async def test_the_note_of_uploads_goes_when_they_end(server: WeedServer, peer: Peer, folder: str) -> None:
+    note = f"{folder}/.filerbackup/uploads.json"
+    async with opened(settings(server, folder)) as sink:
+        await sink.write("file", file_entry("file", 12 * MIB), StreamedContent(12 * MIB))
+        assert json.loads(await peer.get(note) or b"{}")["names"] == [f"{folder}/file"]
+        await sink.write("file", file_entry("file", 12 * MIB), StreamedContent(12 * MIB))
+    assert await peer.get(note) is None
 
 
 async def test_a_part_that_fails_is_sent_again(

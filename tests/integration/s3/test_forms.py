@@ -20,9 +20,9 @@ from tests.contract.contents import (
     symlink_entry,
 )
 from tests.integration.s3.conftest import keys, opened, refusal, settings, write
+from tests.support.proxy import Proxy
 from tests.support.s3 import (
     Peer,
-    Proxy,
 )
 from tests.support.weed import WeedServer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import os
@@ -20,13 +21,20 @@ from tests.contract.contents import (
     symlink_entry,
 )
 from tests.integration.s3.conftest import BUCKET, MIB, opened, settings, write
+from tests.support import rclone
+from tests.support.proxy import Proxy
 from tests.support.s3 import (
+    ACCESS_KEY,
+    SECRET_KEY,
     Peer,
-    Proxy,
-    rclone,
     s3_error,
 )
 from tests.support.weed import WeedServer
+
+
+def reader(server: WeedServer, folder: str) -> rclone.Remote:
+    path = f"{BUCKET}/{folder}"
+    return rclone.s3(server.s3_endpoint, path, access=ACCESS_KEY, secret=SECRET_KEY, provider="SeaweedFS")
 
 
 async def test_rclone_reads_the_metadata(sink: S3Sink, server: WeedServer, folder: str) -> None:
@@ -42,7 +50,8 @@ async def test_rclone_reads_the_metadata(sink: S3Sink, server: WeedServer, folde
     )
     await sink.write("large", file_entry("large", 6 * MIB), StreamedContent(6 * MIB))
 
-    listed = json.loads(await rclone(server, "lsjson", "-M", f"s3:{BUCKET}/{folder}"))
+    remote = reader(server, folder)
+    listed = json.loads(await asyncio.to_thread(remote.run, "lsjson", "-M", remote.at(remote.path)))
     shown = {item["Path"]: item for item in listed}
 
     assert shown["file"]["ModTime"] == "2001-02-03T04:05:06.789000000Z"
@@ -63,9 +72,9 @@ async def test_rclone_alone_restores(sink: S3Sink, server: WeedServer, folder: s
         "large", dataclasses.replace(file_entry("large", content.size), md5=content.md5), content
     )
 
-    await rclone(server, "copy", "--links", "-M", f"s3:{BUCKET}/{folder}", str(tmp_path / "back"))
-
     back = tmp_path / "back"
+    await asyncio.to_thread(reader(server, folder).restore, back)
+
     assert (back / "d/file").read_bytes() == b"hello"
     assert (back / "d/file").stat().st_mtime_ns == MTIME_NS
     assert stat.S_IMODE((back / "d/file").stat().st_mode) == 0o600

@@ -18,9 +18,9 @@ from tests.contract.contents import (
     file_entry,
 )
 from tests.integration.s3.conftest import MIB, keys, opened, settings, write
+from tests.support.proxy import Proxy
 from tests.support.s3 import (
     Peer,
-    Proxy,
     s3_error,
 )
 from tests.support.weed import WeedServer

@@ -27,14 +27,13 @@ from tests.contract.contents import (
     file_entry,
 )
 from tests.integration.s3.conftest import MIB, keys, opened, refusal, settings, write
+from tests.support.proxy import Proxy, html
 from tests.support.s3 import (
     ACCESS_KEY,
     READER_KEY,
     READER_SECRET,
     SECRET_KEY,
     Peer,
-    Proxy,
-    html,
     make_certificate,
     s3_error,
 )
@@ -233,7 +232,7 @@ async def test_tls_with_an_authority_of_ones_own(
         assert ("obstore" in caplog.text) is is_own_authority
 
         monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "absent"))
-        assert "AWS_CA_BUNDLE" in str(await refusal(of))
+        assert "AWS_CA_BUNDLE" in (await refusal(of)).hint
 
 
 def test_settings_that_name_no_place() -> None:

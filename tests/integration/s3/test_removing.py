@@ -13,9 +13,9 @@ from filerbackup.errors import (
 )
 from filerbackup.sinks.s3 import S3Sink
 from tests.integration.s3.conftest import keys, opened, settings, write
+from tests.support.proxy import Proxy
 from tests.support.s3 import (
     Peer,
-    Proxy,
     s3_error,
 )
 from tests.support.weed import WeedServer

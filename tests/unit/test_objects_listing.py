@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from filerbackup.errors import SinkUnavailable
 from filerbackup.events import EntryKind
-from filerbackup.sinks.s3 import listing
-from filerbackup.sinks.s3.answers import Found, Page
-from filerbackup.sinks.s3.listing import Lister
-from filerbackup.sinks.s3.names import LINK_SUFFIX, Names
+from filerbackup.sinks.objects import listing
+from filerbackup.sinks.objects.listing import Lister
+from filerbackup.sinks.objects.names import LINK_SUFFIX, Names
+from filerbackup.sinks.objects.store import Found, Page
+from filerbackup.sinks.s3.dialect import S3_DIALECT
 
 COMPONENTS = st.text(alphabet="a-.r/ ~", min_size=1, max_size=4)
 KEYS = st.sets(
@@ -131,7 +132,13 @@ def test_any_tree_is_listed_in_order(
     stored = {PREFIX + key for key in files} | {PREFIX + key + LINK_SUFFIX for key in links}
     strangers = {"backup.txt", "backup", "backups/x", PREFIX + ".filerbackup/a", PREFIX + ".filerbackup/b/c"}
     pages = service(stored | strangers)
-    lister = Lister(pages, Names("/backup"), in_order=pages.in_order, links=bool(links), page_size=page_size)
+    lister = Lister(
+        pages,
+        Names("/backup", S3_DIALECT, most_bytes=1024, markers=False),
+        in_order=pages.in_order,
+        links=bool(links),
+        page_size=page_size,
+    )
     before, listing.MOST_HELD = listing.MOST_HELD, most_held
     try:
         assert asyncio.run(listed(lister)) == expected(files, links)
@@ -146,7 +153,13 @@ async def test_a_walk_that_starts_late_asks_for_little() -> None:
     files = {f"d{number:02d}/{file:02d}" for number in range(50) for file in range(50)}
     for service in (ByBytes, ByDirectory):
         pages = service({PREFIX + key for key in files})
-        lister = Lister(pages, Names("backup"), in_order=pages.in_order, links=False, page_size=10)
+        lister = Lister(
+            pages,
+            Names("backup", S3_DIALECT, most_bytes=1024, markers=False),
+            in_order=pages.in_order,
+            links=False,
+            page_size=10,
+        )
         assert len(await listed(lister, start_after="d48/40")) == 59
         assert pages.requests < 15
 
@@ -155,7 +168,13 @@ async def test_own_objects_are_stepped_over() -> None:
     own = {f"{PREFIX}.filerbackup/kept/{number:04d}" for number in range(500)}
     for service in (ByBytes, ByDirectory):
         pages = service(own | {PREFIX + "-a", PREFIX + "b"})
-        lister = Lister(pages, Names("backup"), in_order=pages.in_order, links=False, page_size=10)
+        lister = Lister(
+            pages,
+            Names("backup", S3_DIALECT, most_bytes=1024, markers=False),
+            in_order=pages.in_order,
+            links=False,
+            page_size=10,
+        )
         assert [key for key, _ in await listed(lister)] == ["-a", "b"]
         assert pages.requests < 6
 
@@ -163,7 +182,9 @@ async def test_own_objects_are_stepped_over() -> None:
 async def test_a_file_beside_a_link_of_its_name_is_shown_once() -> None:
     for service in (ByBytes, ByDirectory):
         pages = service({"k", "k" + LINK_SUFFIX, "k-1"})
-        lister = Lister(pages, Names(""), in_order=pages.in_order, links=True)
+        lister = Lister(
+            pages, Names("", S3_DIALECT, most_bytes=1024, markers=False), in_order=pages.in_order, links=True
+        )
         assert await listed(lister) == [("k", EntryKind.FILE), ("k-1", EntryKind.FILE)]
 
 
@@ -178,7 +199,7 @@ async def test_directories_with_content_and_markers() -> None:
             )
         raise AssertionError(prefix)
 
-    lister = Lister(pages, Names(""), in_order=True, links=False)
+    lister = Lister(pages, Names("", S3_DIALECT, most_bytes=1024, markers=False), in_order=True, links=False)
     assert await listed(lister) == [
         ("d-1", EntryKind.FILE), ("d", EntryKind.DIRECTORY), ("d/x", EntryKind.FILE),
     ]  # fmt: skip
@@ -189,7 +210,9 @@ async def test_a_service_that_lists_out_of_order_is_noticed(in_order: bool) -> N
     async def pages(_prefix: str, **_: object) -> Page:
         return Page([Found("b", 1, ""), Found("a", 1, "")], [], True, "")
 
-    lister = Lister(pages, Names(""), in_order=in_order, links=False)
+    lister = Lister(
+        pages, Names("", S3_DIALECT, most_bytes=1024, markers=False), in_order=in_order, links=False
+    )
     with pytest.raises(SinkUnavailable, match=r"out of order|does not move on"):
         await listed(lister)
 
@@ -203,6 +226,8 @@ async def test_a_listing_that_goes_round_in_circles_ends(in_order: bool) -> None
         return Page([], [], True, "")
 
     for service in (pages, empty):
-        lister = Lister(service, Names(""), in_order=in_order, links=False)
+        lister = Lister(
+            service, Names("", S3_DIALECT, most_bytes=1024, markers=False), in_order=in_order, links=False
+        )
         with pytest.raises(SinkUnavailable):
             await listed(lister)

@@ -4,48 +4,51 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 
 from filerbackup.errors import ObjectRejected, SinkRefused, SinkUnavailable
 from filerbackup.sinks.keys import shown
 from filerbackup.sinks.metadata import ObjectMetadata
-from filerbackup.sinks.s3.bucket import Bucket
-from filerbackup.sinks.s3.deletes import Deletes
-from filerbackup.sinks.s3.names import Names, doubtful_characters
-from filerbackup.sinks.s3.uploads import md5_of
+from filerbackup.sinks.objects.deletes import Deletes
+from filerbackup.sinks.objects.names import Names, doubtful_characters
+from filerbackup.sinks.objects.store import Store
 
 _DATA = b"filerbackup was here to see whether it may write\n"
 _log = logging.getLogger(__name__)
 _METADATA = ObjectMetadata(content_type="text/plain")
 
 
-@dataclass(frozen=True, slots=True)
-class Behaviour:
-    """`lists_in_order`: by the names' UTF-8 bytes. `etag_is_md5`: of an object in one request."""
-
-    lists_in_order: bool
-    etag_is_md5: bool
-
-
-async def probe(bucket: Bucket, deletes: Deletes, names: Names) -> Behaviour:
-    """Look, write, list and delete under `.filerbackup/`.
+async def lists_in_order(store: Store, deletes: Deletes, names: Names) -> bool:
+    """Look, write, list and delete under `.filerbackup/`: whether listings go by the names' UTF-8 bytes.
 
     Raises SinkRefused with what to change, SinkUnavailable when nobody answers.
     """
-    await bucket.page(names.own_prefix, limit=1)
+    await store.page(names.own_prefix, limit=1)
     below = f"{names.own_prefix}probe/"
     # By bytes the second comes first; who walks directories lists it last.
     probes = [f"{below}a/b", f"{below}a-"]
-    etags = [await bucket.put(name, _DATA, _METADATA) for name in probes]
-    page = await bucket.page(below)
+    for name in probes:
+        await store.put(name, _DATA, _METADATA)
+    page = await store.page(below)
     await _remove(deletes, probes)
     listed = [found.name for found in page.objects]
     if sorted(listed) != sorted(probes):
         raise SinkUnavailable(f"the service lists {len(listed)} of 2 objects that were just written")
-    digest = (await md5_of(_DATA)).hex()
-    return Behaviour(
-        lists_in_order=listed == sorted(listed), etag_is_md5=all(etag == digest for etag in etags)
-    )
+    return listed == sorted(listed)
+
+
+async def require_markers(store: Store, deletes: Deletes, names: Names) -> None:
+    """Raise SinkRefused where an object whose name ends in a slash is not shown again."""
+    below = f"{names.own_prefix}probe-markers/"
+    name = f"{below}d/"
+    await store.put(name, b"", _METADATA)
+    # A listing that walks directories asks for what is inside of one, and expects itself there too.
+    pages = [await store.page(below), await store.page(name, delimiter="/")]
+    await _remove(deletes, [name])
+    if any([found.name for found in page.objects] != [name] for page in pages):
+        raise SinkRefused(
+            f"{store.label}: the service does not list objects whose names end in a slash",
+            hint="set directory_markers = false: empty directories are then not kept",
+        )
 
 
 async def _remove(deletes: Deletes, probes: list[str]) -> None:
@@ -59,8 +62,8 @@ async def _remove(deletes: Deletes, probes: list[str]) -> None:
 class NameCheck:
     """Finds out, once for each doubtful character, whether the service keeps it in a name."""
 
-    def __init__(self, bucket: Bucket, deletes: Deletes, names: Names) -> None:
-        self._bucket, self._deletes, self._names = bucket, deletes, names
+    def __init__(self, store: Store, deletes: Deletes, names: Names) -> None:
+        self._store, self._deletes, self._names = store, deletes, names
         self._kept: dict[str, bool] = {}
         self._lock = asyncio.Lock()
 
@@ -80,10 +83,10 @@ class NameCheck:
         below = f"{self._names.own_prefix}probe-names/{ord(character):02x}/"
         name = f"{below}a{character}b"
         try:
-            await self._bucket.put(name, _DATA, _METADATA)
+            await self._store.put(name, _DATA, _METADATA)
         except ObjectRejected:
             return False
-        page = await self._bucket.page(below)
+        page = await self._store.page(below)
         found = [each.name for each in page.objects]
         await _remove(self._deletes, [*{name, *found}])
         return found == [name]

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Iterable, Sequence
 
 from filerbackup.errors import SinkError, SinkUnavailable
-from filerbackup.sinks.s3.bucket import Bucket
-from filerbackup.sinks.s3.names import is_clean
+from filerbackup.sinks.objects.store import Store
 
-MOST_NAMES = 1000
-"""S3's limit for one bulk delete."""
 LINGER_S = 0.005
 """How long the first of a batch waits for others."""
-MOST_BATCHES = 4
-"""Requests at once; more names wait, and so make larger batches."""
 _log = logging.getLogger(__name__)
 
 
 class Deletes:
-    """Collects names into bulk deletes. `close` ends what runs."""
+    """Collects names into bulk deletes, where the service has such. `close` ends what runs.
 
-    def __init__(self, bucket: Bucket) -> None:
-        self._bucket = bucket
-        self._in_bulk = True
+    So many requests run at once as the service's traits say; more names wait, and so make larger batches.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._most_names = store.traits.bulk_names
         self._waiting: dict[str, asyncio.Future[SinkError | None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._running: set[asyncio.Task[None]] = set()
@@ -71,7 +70,7 @@ class Deletes:
             answer.set_result(_closed())
             return answer
         self._waiting[name] = answer
-        if len(self._waiting) >= MOST_NAMES:
+        if len(self._waiting) >= self._most_names:
             self._send()
         elif self._timer is None:
             self._timer = loop.call_later(LINGER_S, self._send)
@@ -82,10 +81,10 @@ class Deletes:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._waiting and len(self._running) < MOST_BATCHES:
-            names = list(self._waiting)[:MOST_NAMES]
+        while self._waiting and len(self._running) < self._store.traits.delete_lanes:
+            names = list(itertools.islice(self._waiting, self._most_names))
             batch = {name: self._waiting.pop(name) for name in names}
-            task = asyncio.create_task(self._carry_out(batch), name="s3-deletes")
+            task = asyncio.create_task(self._carry_out(batch), name="deletes")
             self._running.add(task)
             task.add_done_callback(self._ended)
 
@@ -109,22 +108,16 @@ class Deletes:
 
     async def _delete(self, names: Sequence[str]) -> dict[str, SinkError]:
         """Returns what failed; raises when all did."""
-        # XML cannot hold every control character, and one such name would fail the whole request.
-        clean = [name for name in names if is_clean(name)]
-        failed = await self._delete_singly([name for name in names if not is_clean(name)])
-        if self._in_bulk and clean:
-            answer = await self._bucket.delete_bulk(clean)
-            if answer is not None:
-                return failed | answer
+        if self._most_names > 1:
+            failed = await self._store.delete_bulk(names)
+            if failed is not None:
+                return failed
             _log.warning("the service has no bulk delete: objects are deleted one by one")
-            self._in_bulk = False
-        return failed | await self._delete_singly(clean)
-
-    async def _delete_singly(self, names: Sequence[str]) -> dict[str, SinkError]:
-        failed: dict[str, SinkError] = {}
+            self._most_names = 1
+        failed = {}
         for name in names:
             try:
-                await self._bucket.delete(name)
+                await self._store.delete(name)
             except SinkError as error:
                 failed[name] = error
         return failed

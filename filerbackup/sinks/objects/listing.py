@@ -22,8 +22,8 @@ from filerbackup.errors import ObjectRejected, SinkUnavailable
 from filerbackup.events import EntryKind
 from filerbackup.sinks.base import OWN_PREFIX, Listed
 from filerbackup.sinks.keys import check_key
-from filerbackup.sinks.s3.answers import Page
-from filerbackup.sinks.s3.names import LINK_SUFFIX, Names
+from filerbackup.sinks.objects.names import LINK_SUFFIX, Names
+from filerbackup.sinks.objects.store import Page
 
 MOST_HELD = 5000
 """So many entries may wait for a link; then the service is asked whether that link exists."""
@@ -32,7 +32,7 @@ _LAST = "\U0010ffff"
 
 
 class Pages(Protocol):
-    """`Bucket.page`."""
+    """`Store.page`."""
 
     def __call__(
         self, prefix: str, *, after: str = "", token: str = "", delimiter: str = "", limit: int = _PAGE
@@ -52,7 +52,7 @@ class Lister:
         self._page_size = page_size
 
     async def list(self, prefix: str, start_after: str) -> AsyncGenerator[Listed, None]:
-        """See `Sink.list`. Raises as `Bucket.page`, SinkUnavailable when the order is wrong after all."""
+        """See `Sink.list`. Raises as `Store.page`, SinkUnavailable when the order is wrong after all."""
         entries = (
             self._flat(prefix, start_after)
             if self._in_order and not self._links
@@ -115,13 +115,14 @@ class Lister:
         """One directory in order: what is in it, and as strings the paths of directories to enter."""
         full = self._names.prefix + path
         held, position = _Held(self._links), ""
-        after, token, seen = _shortly_before(full, path, start_after), "", ("", "")
+        after, token = _shortly_before(full, path, start_after), ""
+        seen: tuple[str, str] | None = None
         while True:
             page = await self._pages(
                 full + begin, after=after, token=token, delimiter="/", limit=self._page_size
             )
             entries = sorted(self._entries(page, path), key=_service_order)
-            fresh = [entry for entry in entries if token or _service_order(entry) > seen]
+            fresh = [entry for entry in entries if token or seen is None or _service_order(entry) > seen]
             for entry in fresh:
                 held.add(entry)
                 # A directory comes later by bytes than by name: that is no step back.

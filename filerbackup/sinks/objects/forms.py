@@ -14,10 +14,9 @@ import json
 
 from filerbackup.errors import ObjectRejected, SinkRefused
 from filerbackup.sinks.metadata import ObjectMetadata
-from filerbackup.sinks.s3.bucket import Bucket
-from filerbackup.sinks.s3.uploads import Uploads
+from filerbackup.sinks.objects.reading import read_all
+from filerbackup.sinks.objects.store import Store
 
-FORMS_KEY = ".filerbackup/s3.json"
 OWN_METADATA = ObjectMetadata(content_type="application/json")
 _VERSION = 1
 
@@ -44,8 +43,8 @@ _REASONS = {
 class Forms:
     """Read when the sink is opened; grows, never shrinks."""
 
-    def __init__(self, bucket: Bucket, uploads: Uploads, name: str) -> None:
-        self._bucket, self._uploads = bucket, uploads
+    def __init__(self, store: Store, name: str) -> None:
+        self._store = store
         self._name = name
         self._known: frozenset[Form] = frozenset()
         self._lock = asyncio.Lock()
@@ -62,7 +61,7 @@ class Forms:
 
     async def load(self) -> None:
         """Read the note. Raises SinkRefused when it cannot be understood."""
-        raw = await self._bucket.get_all(self._name)
+        raw = await read_all(self._store, self._name)
         try:
             note = {"version": _VERSION} if raw is None else json.loads(raw)
             if note["version"] != _VERSION:
@@ -70,7 +69,7 @@ class Forms:
             self._known = frozenset(form for form in Form if note.get(form.value, False))
         except (ValueError, KeyError, TypeError, AttributeError):
             raise SinkRefused(
-                f"{FORMS_KEY} in the sink cannot be read",
+                f"{self._name} in the sink cannot be read",
                 hint="remove it when no symlinks were ever backed up to this sink, else restore it",
             ) from None
 
@@ -83,5 +82,5 @@ class Forms:
                 raise ObjectRejected(_REASONS[form])
             known = self._known | {form}
             note = {"version": _VERSION, **{each.value: each in known for each in Form}}
-            await self._uploads.put(self._name, json.dumps(note).encode() + b"\n", OWN_METADATA)
+            await self._store.put(self._name, json.dumps(note).encode() + b"\n", OWN_METADATA)
             self._known = known

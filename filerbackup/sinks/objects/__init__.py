@@ -1,0 +1,1 @@
+"""What all sinks on object stores share: names, listings, parts, moves; a service supplies a `Store`."""

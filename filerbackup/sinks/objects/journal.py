@@ -1,0 +1,100 @@
+"""Which uploads in parts are under way: a note in the sink, so that a killed process leaves nothing behind.
+
+A service that keeps the parts of an unfinished upload keeps them, and charges for them, for ever. The
+names are noted before an upload begins, those that begin together with one request; what is noted at
+the next start was never ended. Names that are done leave the note when it is written the next time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from filerbackup.errors import SinkError
+from filerbackup.sinks.metadata import ObjectMetadata
+from filerbackup.sinks.objects.reading import read_all
+from filerbackup.sinks.objects.store import Store
+
+_METADATA = ObjectMetadata(content_type="application/json")
+_VERSION = 1
+
+
+@dataclass(slots=True)
+class Noted:
+    """One upload; `settled`: nothing of it stays behind."""
+
+    settled: bool = True
+
+
+class Journal:
+    """The note `name`. Where a service keeps no unfinished parts it does nothing."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._name = store, name
+        self._is_needed = store.traits.keeps_unfinished
+        self._open: dict[str, int] = {}
+        self._written: frozenset[str] = frozenset()
+        self._lock = asyncio.Lock()
+
+    async def load(self) -> list[str]:
+        """The names that an earlier process has noted; a note that cannot be read counts as none."""
+        raw = await read_all(self._store, self._name) if self._is_needed else None
+        if raw is None:
+            return []
+        try:
+            names = json.loads(raw)["names"]
+        except (ValueError, KeyError, TypeError):
+            return []
+        if not isinstance(names, list):
+            return []
+        self._written = frozenset(name for name in names if isinstance(name, str))
+        return sorted(self._written)
+
+    @asynccontextmanager
+    async def noting(self, name: str) -> AsyncIterator[Noted]:
+        """The name is in the note while this is entered, and stays there when it is not settled."""
+        noted = Noted()
+        if not self._is_needed:
+            yield noted
+            return
+        self._open[name] = self._open.get(name, 0) + 1
+        try:
+            await self._write_with(name)
+            yield noted
+        finally:
+            if noted.settled:
+                self._open[name] -= 1
+                if not self._open[name]:
+                    del self._open[name]
+
+    async def clear(self) -> None:
+        """Write what is open now: nothing, after a sweep or at a clean end. Raises SinkError."""
+        if self._written:
+            await self._write()
+
+    async def close(self) -> None:
+        """As `clear`; a sink that is down keeps its note, and the next start looks at it."""
+        try:
+            await self.clear()
+        except SinkError:
+            return
+
+    async def _write_with(self, name: str) -> None:
+        if name in self._written:
+            return
+        async with self._lock:
+            # Whoever waited here may find that the one before has noted both.
+            if name not in self._written:
+                await self._write()
+
+    async def _write(self) -> None:
+        names = frozenset(self._open)
+        if names:
+            note = json.dumps({"version": _VERSION, "names": sorted(names)})
+            await self._store.put(self._name, note.encode() + b"\n", _METADATA)
+        else:
+            await self._store.delete(self._name)
+        self._written = names
