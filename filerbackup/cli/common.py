@@ -7,7 +7,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from filerbackup.runtime.build import pair_of
 from filerbackup.runtime.service import connected
 from filerbackup.settings.keys import OPTIONS
 from filerbackup.settings.load import load_settings
-from filerbackup.settings.model import S3Settings, Settings
-from filerbackup.settings.secret import Secret
+from filerbackup.settings.model import Settings
+from filerbackup.settings.secret import secrets_in
 from filerbackup.sinks.registry import create_sink
 from filerbackup.state.letters import PairDirectory
 from filerbackup.state.pair import Pair
@@ -46,19 +46,13 @@ def settings_of(options: argparse.Namespace, *, require_sinks: bool) -> Settings
 def start_logging(settings: Settings, *, warnings: bool = False) -> LogHandler:
     """Log to standard error as the settings say; if wanted, warnings about them come first."""
     handler = configure("json" if settings.log.format == "json" else "text", settings.log.level, sys.stderr)
-    for secret in _secrets(settings):
+    for secret in secrets_in(settings):
         handler.register_secret(secret)
     for warning in settings.warnings if warnings else ():
         _log.warning("%s", warning)
     for key, origin in settings.origins.items():
         _log.debug("setting", extra={"key": key, "from": origin})
     return handler
-
-
-def _secrets(settings: Settings) -> Iterator[Secret]:
-    security = settings.security
-    yield from (key for key in (security.volume_read_key, security.filer_read_key) if key)
-    yield from (sink.secret_access_key for sink in settings.sinks if isinstance(sink, S3Settings))
 
 
 @asynccontextmanager
@@ -74,7 +68,9 @@ async def chosen_pairs(client: FilerClient, settings: Settings, options: argpars
     Raises UsageError when nothing fits.
     """
     known = await PairDirectory(client).all()
-    configured = [pair_of(settings.source.path, create_sink(sink)) for sink in settings.sinks]
+    configured = [
+        pair_of(settings.source.path, create_sink(sink, settings.security)) for sink in settings.sinks
+    ]
     pairs = configured or known
     if options.path is not None:
         pairs = [pair for pair in pairs if pair.path == settings.source.path]

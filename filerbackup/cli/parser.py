@@ -10,7 +10,7 @@ from filerbackup import __version__
 
 Command = Callable[[argparse.Namespace], int]
 
-_EPILOG = """exit codes: 0 done; 1 failed, or there are dead letters; 2 usage or configuration;
+_EPILOG = """exit codes: 0 done; 1 failed, dead letters or held deletes; 2 usage or configuration;
 3 the filer could not be reached at the start (--connect-timeout)"""
 
 
@@ -54,6 +54,15 @@ def _parser() -> argparse.ArgumentParser:
         action = _add(actions, name, text, ask, "letters_cmd", name)
         action.add_argument("ids", nargs="*", metavar="ID", help="as `list` shows them")
         action.add_argument("--all", action="store_true", help="all of them")
+
+    deletes = _add(commands, "deletes", "what the delete guard holds", [], "deletes_cmd", "")
+    actions = deletes.add_subparsers(metavar="ACTION", required=True)
+    listing = _add(actions, "list", "list held deletes", ask, "deletes_cmd", "list_")
+    listing.add_argument("--json", action="store_true", help="for programs")
+    listing.add_argument("--count", metavar="N", type=int, default=20, help="so many paths, default 20")
+    allow = _add(actions, "allow", "carry held deletes out", ask, "deletes_cmd", "allow")
+    allow.add_argument("--kept", action="store_true", help="those too that were discarded earlier")
+    _add(actions, "discard", "drop held deletes: the copies stay", ask, "deletes_cmd", "discard")
 
     scaffold = _add(
         commands, "scaffold", "write a commented replication.toml", [], "scaffold_cmd", "scaffold"
@@ -103,7 +112,7 @@ def _logging() -> argparse.ArgumentParser:
 
 def _selection() -> argparse.ArgumentParser:
     group = argparse.ArgumentParser(add_help=False)
-    group.add_argument("--sink", metavar="KIND", help="only sinks of this kind (local, s3)")
+    group.add_argument("--sink", metavar="KIND", help="only sinks of this kind (local, s3, …)")
     return group
 
 
@@ -139,10 +148,22 @@ def _work() -> argparse.ArgumentParser:
         help="leave out files with matching names; repeatable",
     )
     group.add_argument("--read-via", choices=("volume", "filer"), help="who serves content, default volume")
+    group.add_argument("--versions", choices=("current", "all"), help="of versioned buckets, default current")
+    group.add_argument(
+        "--remote-entries", choices=("fetch", "skip"), help="files only in remote storage, default fetch"
+    )
     group.add_argument("--concurrency", metavar="N", help="operations at once and sink, default 64")
     group.add_argument("--memory", metavar="SIZE", help="file content held in memory, default 96MiB")
     group.add_argument("--grace", metavar="TIME", help="to finish what runs after a signal, default 20s")
     group.add_argument(
         "--reconcile-every", metavar="TIME", help="compare with the live tree, default 24h, 0: never"
+    )
+    group.add_argument(
+        "--delete-guard",
+        metavar="LIMIT",
+        help="hold deletes above a number or share, default 50%%, off: never",
+    )
+    group.add_argument(
+        "--delete-guard-window", metavar="TIME", help="deletes within this time are counted, default 1h"
     )
     return group

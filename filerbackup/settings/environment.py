@@ -22,6 +22,25 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, Raw]:
     return found
 
 
+def from_services(environ: Mapping[str, str], given: Mapping[str, Raw]) -> dict[str, Raw]:
+    """What variables of the services' own tools add to what was given otherwise.
+
+    An empty value and a placeholder of the scaffold count as not given. A group of variables that
+    contradicts what was given (another account) adds nothing: its secret would not fit.
+    """
+    found: dict[str, Raw] = {}
+    for group in keys.SERVICE_VARIABLES:
+        values = {key: environ[name] for key, name in group.items() if environ.get(name)}
+        known = {key: raw.value for key in group if (raw := (found.get(key) or given.get(key))) is not None}
+        known = {key: value for key, value in known.items() if value not in ("", keys.PLACEHOLDERS.get(key))}
+        if any(key in known and known[key] != value for key, value in values.items()):
+            continue
+        for key in values.keys() - known.keys():
+            origin = f"environment variable {group[key]}"
+            found[key] = Raw(values[key], origin, origin)
+    return found
+
+
 def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
     """A warning for each variable that looks like ours and sets nothing."""
     known = {keys.variable(key) for key in keys.REPLICATION_KEYS}

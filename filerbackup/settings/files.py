@@ -51,15 +51,22 @@ def find(name: str, directories: Sequence[Path]) -> Path | None:
     return None
 
 
-def read(path: Path) -> ConfigFile:
-    """Read a TOML file. Raises UsageError with the file, and the line where there is one."""
+def contents(path: Path, label: str = "") -> bytes:
+    """A small file. Raises UsageError, which begins with `label`, if there is one, and the file."""
+    shown = f"{label}: {printable(str(path))}" if label else str(path)
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+        raise UsageError(f"{shown}: cannot be read: {error.strerror}") from None
     if len(data) > MAX_FILE_BYTES:
-        raise UsageError(f"{path}: larger than {MAX_FILE_BYTES} bytes, surely not a configuration file")
+        raise UsageError(f"{shown}: larger than {MAX_FILE_BYTES} bytes, surely not a configuration file")
+    return data
+
+
+def read(path: Path) -> ConfigFile:
+    """Read a TOML file. Raises UsageError with the file, and the line where there is one."""
+    data = contents(path)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -97,6 +104,26 @@ def _leaves(
             yield from _leaves(value, parts, sections, path)
         else:
             yield dotted, value
+
+
+def named_file(text: str, label: str, bases: Sequence[Path]) -> Path:
+    """The file that a key names, looked for in `bases` in turn, and readable.
+
+    Raises UsageError, which begins with `label`.
+    """
+    candidates = list(dict.fromkeys(base / text for base in bases))
+    for candidate in candidates:
+        try:
+            if not candidate.exists():
+                continue
+            with candidate.open("rb") as file:
+                file.read(1)
+        except OSError as error:
+            where = printable(str(candidate))
+            raise UsageError(f"{label}: {where} cannot be read: {error.strerror}") from None
+        return candidate
+    looked = " and ".join(printable(str(candidate)) for candidate in candidates)
+    raise UsageError(f"{label}: no such file: {looked}")
 
 
 def open_to_others(path: Path) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from filerbackup.settings import keys
@@ -14,7 +15,8 @@ def source(found: Values) -> SourceSettings:
     """Which filer and which folder. Raises UsageError."""
     names = {
         "filer": "filers", "path": "path", "read_via": "read_via", "connect_timeout": "connect_timeout_s",
-        "exclude_paths": "exclude_paths", "exclude_names": "exclude_names",
+        "exclude_paths": "exclude_paths", "exclude_names": "exclude_names", "versions": "versions",
+        "remote_entries": "remote_entries",
     }  # fmt: skip
     return SourceSettings(**_given(found, names))
 
@@ -26,7 +28,13 @@ def pipeline(found: Values) -> PipelineSettings:
         "adopt_weed_checkpoint": "adopt_weed_checkpoint", "no_delete": "no_delete", "claim": "claim",
         "dry_run": "dry_run", "grace": "grace_s", "reconcile_every": "reconcile_every_s",
     }  # fmt: skip
-    return PipelineSettings(**_given(found, names))
+    given = _given(found, names)
+    guard = PipelineSettings().delete_guard
+    limit = _given(found, {"delete_guard": "limit"}).get("limit")
+    if limit is not None:
+        guard = replace(guard, limit=limit.number, share=limit.share)
+    guard = replace(guard, **_given(found, {"delete_guard_window": "window_s"}))
+    return PipelineSettings(**given, delete_guard=guard)
 
 
 def log(found: Values) -> LogSettings:

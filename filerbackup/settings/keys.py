@@ -19,8 +19,6 @@ from filerbackup.settings.values import printable
 MIN_MEMORY_BYTES = 8 << 20
 MAX_CONCURRENCY = 4096
 SECTION = "filerbackup."
-SUPPORTED_SINKS = ("local", "s3")
-
 
 START_WORDS = ("auto", "snapshot", "log", "now")
 
@@ -73,6 +71,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("dry_run", "--dry-run", values.as_bool, "say what would be done, change nothing"),
     Option("grace", "--grace", values.as_duration(0, 86400), "time to finish after a signal to stop"),
     Option("reconcile_every", "--reconcile-every", values.as_interval(1, 366 * 86400), "compare; 0: never"),
+    Option("versions", "--versions", values.as_choice("current", "all"), "of versioned buckets"),
+    Option("remote_entries", "--remote-entries", values.as_choice("fetch", "skip"), "only in remote storage"),
+    Option("delete_guard", "--delete-guard", values.as_limit, "hold deletes above a number or a share"),
+    Option("delete_guard_window", "--delete-guard-window", values.as_duration(1, 366 * 86400), "within"),
     Option("log_format", "--log-format", values.as_choice("text", "json"), "text or json"),
     Option("log_level", "--log-level", values.as_choice("debug", "info", "warning", "error"), "what to log"),
 )  # fmt: skip
@@ -96,15 +98,57 @@ WEED_SINKS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """weed's keys, those that its scaffold does not show among them."""
 
+SINKS = tuple(WEED_SINKS)
+"""The kinds of sinks, in the order in which they are listed and started."""
+
+_NEW_FOR_EVERY_SINK = ("timezone", "concurrency")
+_NEW_FOR_OBJECTS = (
+    *_NEW_FOR_EVERY_SINK, "symlinks", "directory_markers", "storage_class", "part_size", "part_concurrency",
+)  # fmt: skip
+
 EXTRAS: Mapping[str, tuple[str, ...]] = {
-    sink: (
-        "timezone",
-        "concurrency",
-        *(("storage_class", "part_size", "part_concurrency") if sink == "s3" else ()),
-    )
-    for sink in WEED_SINKS
-}
+    "local": _NEW_FOR_EVERY_SINK,
+    "s3": (
+        *_NEW_FOR_OBJECTS, "aws_session_token", "server_side_encryption", "sse_kms_key_id", "ca_file",
+    ),
+    "google_cloud_storage": (*_NEW_FOR_OBJECTS, "endpoint"),
+    "azure": _NEW_FOR_OBJECTS,
+    "backblaze": (*_NEW_FOR_OBJECTS, "endpoint", "hard_delete"),
+    "filer": _NEW_FOR_EVERY_SINK,
+}  # fmt: skip
 """What is new in a sink's section."""
+
+PLACEHOLDERS: Mapping[str, str] = {
+    "sink.s3.bucket": "your_bucket_name",
+    "sink.google_cloud_storage.google_application_credentials": "/path/to/x.json",
+    "sink.google_cloud_storage.bucket": "your_bucket_seaweedfs",
+    "sink.backblaze.bucket": "mybucket",
+}
+"""What weed's scaffold writes where a name of one's own belongs, and what cannot be one.
+
+Its "mycontainer" of Azure can.
+"""
+
+SERVICE_VARIABLES: tuple[Mapping[str, str], ...] = (
+    {"sink.google_cloud_storage.google_application_credentials": "GOOGLE_APPLICATION_CREDENTIALS_JSON"},
+    {"sink.google_cloud_storage.endpoint": "STORAGE_EMULATOR_HOST"},
+    {
+        "sink.azure.account_name": "AZURE_STORAGE_ACCOUNT",
+        "sink.azure.account_key": "AZURE_STORAGE_ACCOUNT_KEY",
+    },
+    {
+        "sink.backblaze.b2_account_id": "B2_APPLICATION_KEY_ID",
+        "sink.backblaze.b2_master_application_key": "B2_APPLICATION_KEY",
+    },
+    {
+        "sink.backblaze.b2_account_id": "B2_ACCOUNT_ID",
+        "sink.backblaze.b2_master_application_key": "B2_MASTER_APPLICATION_KEY",
+    },
+)
+"""Variables of the services' own tools, which stand in where nothing else says anything.
+
+Those of one group belong together. AWS has its chain of its own.
+"""
 
 _SOURCE = ("enabled", "grpcaddress", "directory", "excludedirectories")
 
@@ -117,11 +161,21 @@ SECURITY_KEYS = (
 
 SECRET_KEYS = frozenset(
     {
-        "sink.s3.aws_secret_access_key", "sink.azure.account_key", "sink.backblaze.b2_master_application_key",
+        "sink.s3.aws_secret_access_key", "sink.s3.aws_session_token", "sink.azure.account_key",
+        "sink.backblaze.b2_master_application_key",
+        "sink.google_cloud_storage.google_application_credentials",
         "jwt.signing.read.key", "jwt.filer_signing.read.key",
     }
 )  # fmt: skip
-"""Keys whose file should be closed to others."""
+"""Keys whose file should be closed to others. Credentials of Google may also be the path of a file."""
+
+
+def is_secret(key: str, value: object) -> bool:
+    """Whether the value of a key of `SECRET_KEYS` is a secret itself."""
+    if key == "sink.google_cloud_storage.google_application_credentials":
+        return isinstance(value, str) and value.lstrip().startswith("{")
+    return bool(value)
+
 
 WEED_KEYS = frozenset(
     [f"sink.{sink}.{name}" for sink, names in WEED_SINKS.items() for name in names]

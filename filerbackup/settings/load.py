@@ -1,8 +1,9 @@
 """From files, environment and flags to one frozen `Settings`.
 
-Strongest first: flags, environment, files, defaults. The files are weed's own, `replication.toml`
-(with a `[filerbackup]` section and some new keys in the sinks' sections) and `security.toml`; what
-weed writes is taken unchanged. `[source.filer]` is ignored, as `weed filer.backup` ignores it.
+Strongest first: flags, environment, files, variables of the services' own tools, defaults. The files
+are weed's own, `replication.toml` (with a `[filerbackup]` section and some new keys in the sinks'
+sections) and `security.toml`; what weed writes is taken unchanged. `[source.filer]` is ignored, as
+`weed filer.backup` ignores it.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ def load_settings(
     warnings += environment.unknown_variables(environ)
     raw |= environment.from_environment(environ)
     raw |= environment.from_flags(flags)
+    raw |= environment.from_services(environ, raw)
 
+    bases = (replication_file.path.parent, cwd) if replication_file else (cwd,)
     found = Values(raw, fallback=str(replication_file.path) if replication_file else "no configuration file")
     pipeline = general.pipeline(found)
     settings = Settings(
@@ -62,12 +65,15 @@ def load_settings(
         pipeline=pipeline,
         security=_security(raw, security_path, cwd, warnings),
         log=general.log(found),
-        sinks=replication.enabled_sinks(found, pipeline, warnings),
+        sinks=replication.enabled_sinks(found, pipeline, warnings, bases=bases, home=home),
         origins={key: raw[key].origin for key in sorted(raw)},
     )
     if require_sinks and not settings.sinks:
         raise _no_sink(replication_file, directories, warnings)
     validate.check_sinks(settings.sinks)
+    if require_sinks:
+        # Otherwise nothing is copied, and the folder may be the default one.
+        validate.check_target_filer(settings)
     warnings += _cross_checks(settings)
     for file in (replication_file, security_file):
         if file is not None and _holds_secret(file) and (warning := files.open_to_others(file.path)):
@@ -133,7 +139,7 @@ def _security(raw: Mapping[str, Raw], path: Path | None, cwd: Path, warnings: li
 
 def _no_sink(file: ConfigFile | None, directories: Sequence[Path], warnings: Sequence[str]) -> UsageError:
     hint = (
-        "Set enabled = true in [sink.local] or [sink.s3], or WEED_SINK_LOCAL_ENABLED=true and "
+        "Set enabled = true in [sink.local] or another section, or WEED_SINK_LOCAL_ENABLED=true and "
         "WEED_SINK_LOCAL_DIRECTORY=…; `filerbackup scaffold` writes an example."
     )
     if file is not None:
@@ -152,4 +158,4 @@ def _cross_checks(settings: Settings) -> list[str]:
 
 
 def _holds_secret(file: ConfigFile) -> bool:
-    return any(file.raw[key].value for key in keys.SECRET_KEYS if key in file.raw)
+    return any(keys.is_secret(key, file.raw[key].value) for key in keys.SECRET_KEYS if key in file.raw)

@@ -18,6 +18,7 @@ _EXAMPLE = """\
 #    sink.s3.bucket               WEED_SINK_S3_BUCKET
 #    sink.s3.storage_class (new)  FILERBACKUP_SINK_S3_STORAGE_CLASS
 #    filerbackup.concurrency      FILERBACKUP_CONCURRENCY   --concurrency
+# Weaker are variables of the services' own tools, which count where the key is empty.
 #
 # A file with a secret in it belongs to one user alone: chmod 600 replication.toml
 
@@ -64,6 +65,19 @@ _EXAMPLE = """\
 # How often the whole sink is compared with the filer; "0" is never.
 # reconcile_every = "24h"
 
+# Of buckets with versions "current" (the current version under the object's own name), or "all"
+# (every version, as the filer keeps them).
+# versions = "current"
+
+# Files whose content is only in remote storage: "fetch" (into the cluster first, then copied) or "skip".
+# remote_entries = "fetch"
+
+# When more than this is deleted within the window, the sink's deletes are held until somebody says
+# `filerbackup deletes allow` or `discard`; everything else goes on. A number (10000), a share of the
+# tree ("10%"), or "off".
+# delete_guard = "50%"
+# delete_guard_window = "1h"
+
 # "text" or "json"; debug, info, warning or error.
 # log_format = "text"
 # log_level = "info"
@@ -87,6 +101,8 @@ enabled = false
 # When both are empty, the usual places are asked: AWS_ACCESS_KEY_ID, ~/.aws/credentials, a role.
 aws_access_key_id = ""
 aws_secret_access_key = ""
+# Of temporary keys only.
+# aws_session_token = ""
 region = "us-east-2"
 # The bucket must exist.
 bucket = "your_bucket_name"
@@ -94,52 +110,114 @@ directory = "/"
 # Empty for AWS, else a URL: "http://localhost:8333".
 endpoint = ""
 is_incremental = false
+# "bucket.host" is how AWS has it, "host/bucket" (path style) most others.
 # s3_force_path_style = true
+# The authorities to trust for the endpoint, a PEM file; empty: the system's.
+# ca_file = ""
+# A canned ACL for what is written, such as bucket-owner-full-control. Empty: the bucket's own rules.
 # acl = ""
+# "AES256" or "aws:kms", then with a key of KMS or the account's default one. Empty: as the bucket has it.
+# server_side_encryption = ""
+# sse_kms_key_id = ""
 # timezone = "UTC"
 # concurrency = 64
-# For what is written: STANDARD, STANDARD_IA, … Empty: the service's default.
+# A symlink becomes "rclonelink" (an object name.rclonelink that holds the target, which rclone makes
+# a link of again), "follow-metadata" (an object of the link's own name, as s3fs has it), or nothing: "skip".
+# symlinks = "rclonelink"
+# Keep directories as empty objects whose names end in a slash: empty ones come back then.
+# directory_markers = false
+# For what is written: STANDARD, STANDARD_IA, … or "source", which is what the writer of the file asked
+# for. Empty: the bucket's own.
 # storage_class = ""
 # Larger files go in parts of this size, so many of one file at once.
 # part_size = "8MiB"
 # part_concurrency = 4
 
-# weed's other sinks. This version refuses to start when one of them is enabled.
-
-[sink.filer]
-enabled = false
-grpcAddress = "localhost:18888"
-directory = "/backup"
-replication = ""
-collection = ""
-ttlSec = 0
-is_incremental = false
-
 [sink.google_cloud_storage]
 enabled = false
+# The path of a JSON file, or the JSON itself. Empty: GOOGLE_APPLICATION_CREDENTIALS_JSON (the JSON itself),
+# then Application Default Credentials (GOOGLE_APPLICATION_CREDENTIALS, gcloud, the machine's identity).
 google_application_credentials = "/path/to/x.json"
+# The bucket must exist.
 bucket = "your_bucket_seaweedfs"
 directory = "/"
 is_incremental = false
+# Empty for Google (or STORAGE_EMULATOR_HOST), else a URL.
+# endpoint = ""
+# timezone = "UTC"
+# concurrency = 64
+# As for S3. Classes: STANDARD, NEARLINE, COLDLINE, ARCHIVE.
+# symlinks = "rclonelink"
+# directory_markers = false
+# storage_class = ""
+# part_size = "8MiB"
+# part_concurrency = 4
 
 [sink.azure]
 enabled = false
+# Empty: AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_ACCOUNT_KEY. Without a key Entra ID is asked, with the
+# workload or managed identity of the machine, the AZURE_… variables or the Azure CLI.
 account_name = ""
 account_key = ""
+# The managed identity to take, where there are several.
 client_id = ""
+# The URL of the blob service. Empty: https://<account_name>.blob.core.windows.net
 endpoint = ""
+# The container must exist.
 container = "mycontainer"
 directory = "/"
 is_incremental = false
+# timezone = "UTC"
+# concurrency = 64
+# As for S3. Access tiers: Hot, Cool, Cold, Archive.
+# symlinks = "rclonelink"
+# directory_markers = false
+# storage_class = ""
+# part_size = "8MiB"
+# part_concurrency = 4
 
 [sink.backblaze]
 enabled = false
+# An application key; the master key will do. Empty: B2_APPLICATION_KEY_ID and B2_APPLICATION_KEY, or
+# B2_ACCOUNT_ID and B2_MASTER_APPLICATION_KEY.
 b2_account_id = ""
 b2_master_application_key = ""
+# Not needed: the service says where an account lives.
 b2_region = ""
+# The bucket must exist.
 bucket = "mybucket"
 directory = "/"
 is_incremental = false
+# Remove every version of what was deleted or replaced, instead of hiding it for the bucket's lifecycle
+# rules to clear away.
+# hard_delete = false
+# Empty for Backblaze, else a URL.
+# endpoint = ""
+# timezone = "UTC"
+# concurrency = 64
+# As for S3; B2 has neither storage classes nor names that end in a slash.
+# symlinks = "rclonelink"
+# directory_markers = false
+# storage_class = ""
+# part_size = "8MiB"
+# part_concurrency = 4
+
+[sink.filer]
+enabled = false
+# Another SeaweedFS: its filer's gRPC port, which is its port plus 10000. Keys and certificates are
+# those of security.toml, for both clusters.
+grpcAddress = "localhost:18888"
+# Files go below this folder of the target, which must not be its root.
+directory = "/backup"
+# For what is written there. Empty and 0: as the target has it.
+replication = ""
+collection = ""
+ttlSec = 0
+# dataCenter = ""
+# disk = ""
+is_incremental = false
+# timezone = "UTC"
+# concurrency = 64
 """
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from filerbackup.errors import UsageError
 from filerbackup.settings import values
-from filerbackup.settings.files import open_to_others
+from filerbackup.settings.files import named_file, open_to_others
 from filerbackup.settings.model import ClientTls, SecuritySettings
 from filerbackup.settings.secret import Secret
-from filerbackup.settings.values import Values, printable
+from filerbackup.settings.values import Values
 
 
 class _Material:
@@ -28,21 +28,10 @@ class _Material:
         text = self._found.get(key, values.as_text, "")
         if not text:
             return ""
-        candidates = list(dict.fromkeys(base / text for base in self._bases))
-        for candidate in candidates:
-            try:
-                if not candidate.exists():
-                    continue
-                with candidate.open("rb") as file:
-                    file.read(1)
-            except OSError as error:
-                label = self._found.label(key)
-                raise UsageError(f"{label}: {candidate} cannot be read: {error.strerror}") from None
-            if secret and (warning := open_to_others(candidate)):
-                self._warnings.append(warning)
-            return str(candidate)
-        looked = " and ".join(printable(str(candidate)) for candidate in candidates)
-        raise UsageError(f"{self._found.label(key)}: no such file: {looked}")
+        file = named_file(text, self._found.label(key), self._bases)
+        if secret and (warning := open_to_others(file)):
+            self._warnings.append(warning)
+        return str(file)
 
 
 def security(found: Values, *, file: Path | None, cwd: Path, warnings: list[str]) -> SecuritySettings:

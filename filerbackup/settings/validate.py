@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os.path
 import re
 from collections.abc import Sequence
@@ -10,7 +9,17 @@ from itertools import combinations
 from urllib.parse import urlsplit
 
 from filerbackup.errors import UsageError
-from filerbackup.settings.model import LocalSettings, S3Settings, Settings, SinkSettings
+from filerbackup.settings.model import (
+    AzureSettings,
+    BackblazeSettings,
+    FilerSinkSettings,
+    GcsSettings,
+    LocalSettings,
+    S3Settings,
+    Settings,
+    SinkSettings,
+)
+from filerbackup.settings.places import comparable_host, grpc_endpoint
 from filerbackup.settings.values import printable
 
 BUCKETS_DIRECTORY = "/buckets"
@@ -44,6 +53,16 @@ def _place(sink: SinkSettings) -> tuple[str, ...]:
             return ("s3", sink.endpoint or sink.region, sink.bucket, sink.directory)
         case LocalSettings():
             return ("local", os.path.realpath(sink.directory))
+        case GcsSettings():
+            return ("gcs", sink.endpoint, sink.bucket, sink.directory)
+        case AzureSettings():
+            service = sink.endpoint or f"https://{sink.account_name}.blob.core.windows.net"
+            return ("azure", service, sink.container, sink.directory)
+        case BackblazeSettings():
+            return ("b2", sink.endpoint, sink.bucket, sink.directory)
+        case FilerSinkSettings():
+            host, _, port = sink.grpc_address.rpartition(":")
+            return ("filer", comparable_host(host), port, sink.directory)
         case _:
             return (sink.name, sink.directory)
 
@@ -53,17 +72,41 @@ def is_at_or_below(path: str, folder: str) -> bool:
     return folder in ("/", path) or path.startswith(folder + "/")
 
 
+def check_target_filer(settings: Settings) -> None:
+    """Raises UsageError when a filer sink is the watched filer, in or above the watched folder.
+
+    By the addresses alone: the sink compares the clusters themselves when it opens. Excluding the
+    target's folder (`exclude_paths`) settles it, unless the watched folder lies in the target: a mirror
+    would remove it.
+    """
+    filers = {grpc_endpoint(address) for address in settings.source.filers}
+    watched = settings.source.path
+    for sink in settings.sinks:
+        if not isinstance(sink, FilerSinkSettings):
+            continue
+        host, _, port = sink.grpc_address.rpartition(":")
+        if (comparable_host(host), int(port)) not in filers:
+            continue
+        if is_at_or_below(watched, sink.directory) or _overlaps(settings, sink.directory):
+            raise UsageError(
+                f"sink.{sink.name}: {printable(sink.directory)} is on the watched filer and overlaps the "
+                f"watched folder {printable(watched)}: every copy would be copied again",
+                hint="Copy into another cluster, or into a folder outside the watched one, or exclude that "
+                "folder with exclude_paths.",
+            )
+
+
 def s3_writes_into_source(settings: Settings) -> str | None:
     """A warning when an S3 sink seems to be a bucket of the filer that is watched, in the watched folder.
 
     Known for sure it is not: another SeaweedFS may run on the same host, and a proxy may hide the
     host. Excluding the bucket's folder (`exclude_paths`) settles it.
     """
-    filers = {_host(address.rpartition(":")[0]) for address in settings.source.filers}
+    filers = {comparable_host(address.rpartition(":")[0]) for address in settings.source.filers}
     for sink in settings.sinks:
         if not isinstance(sink, S3Settings) or not sink.endpoint:
             continue
-        if _host(urlsplit(sink.endpoint).hostname or "") not in filers:
+        if comparable_host(urlsplit(sink.endpoint).hostname or "") not in filers:
             continue
         target = f"{BUCKETS_DIRECTORY}/{sink.bucket}" + ("" if sink.directory == "/" else sink.directory)
         if _overlaps(settings, target):
@@ -126,17 +169,8 @@ def _overlaps(settings: Settings, target: str) -> bool:
 
 def _same_filer(settings: Settings, servers: str) -> bool:
     # Several filers stand with plus signs in the name of a mount.
-    mounted = {_host(address.rpartition(":")[0] or address) for address in servers.split("+")}
-    return bool(mounted & {_host(address.rpartition(":")[0]) for address in settings.source.filers})
-
-
-def _host(name: str) -> str:
-    """A host to compare by: all names of this machine's loopback are one."""
-    name = name.strip("[]").lower().rstrip(".")
-    try:
-        return "localhost" if ipaddress.ip_address(name).is_loopback else name
-    except ValueError:
-        return name
+    mounted = {comparable_host(address.rpartition(":")[0] or address) for address in servers.split("+")}
+    return bool(mounted & {comparable_host(address.rpartition(":")[0]) for address in settings.source.filers})
 
 
 def _unescape(field: str) -> str:

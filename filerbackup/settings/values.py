@@ -25,6 +25,7 @@ MAX_SHOWN = 60
 _TRUE = frozenset({"1", "t", "true"})
 _FALSE = frozenset({"0", "f", "false"})
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+_PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%")
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([A-Za-z]*)")
 _DURATION = re.compile(r"(?:[0-9]{1,12}(?:\.[0-9]{1,9})?(?:ms|s|m|h|d))+")
 _DURATION_PART = re.compile(r"([0-9.]+)(ms|s|m|h|d)")
@@ -83,8 +84,11 @@ class Values:
         return key in self._raw
 
     def label(self, key: str) -> str:
-        """Where the key stands, or where it should stand: the start of an error message."""
-        raw = self._raw.get(key)
+        """Where the key stands, or where it should stand: the start of an error message.
+
+        Capitals in `key` show when it is missing.
+        """
+        raw = self._raw.get(key.lower())
         return raw.label if raw is not None else f"{self._fallback}: {key}"
 
     def origin(self, key: str) -> str:
@@ -241,6 +245,27 @@ def as_interval(minimum: float, maximum: float) -> Callable[[object], float]:
         return 0.0 if parse_duration(value) == 0 else within(value)
 
     return parse
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A number, or a share of the whole from 0 to 1; no limit when both are 0."""
+
+    number: int = 0
+    share: float = 0.0
+
+
+def as_limit(value: object) -> Limit:
+    """A number (10000), a share ("10%"), or no limit: 0, "off" or false."""
+    text = str(value).strip().lower() if isinstance(value, (bool, int, str)) else ""
+    if text in ("off", "false"):
+        return Limit()
+    if _WHOLE.fullmatch(text) and int(text) >= 0:
+        return Limit(number=int(text))
+    found = _PERCENT.fullmatch(text)
+    if found is not None and float(found[1]) <= 100:
+        return Limit(share=float(found[1]) / 100)
+    raise BadValue(f'must be a number such as 10000, a share such as "10%", or "off", not {shown(value)}')
 
 
 def as_choice(*choices: str) -> Callable[[object], str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,29 @@ from filerbackup.settings.model import Settings
 
 LOCAL = '[sink.local]\nenabled = true\ndirectory = "/data"\n'
 S3 = '[sink.s3]\nenabled = true\nbucket = "backup"\n'
+
+GCS = '[sink.google_cloud_storage]\nenabled = true\nbucket = "backup"\n'
+AZURE = '[sink.azure]\nenabled = true\naccount_name = "account"\ncontainer = "backup"\n'
+B2 = (
+    '[sink.backblaze]\nenabled = true\nbucket = "backup"\n'
+    'b2_account_id = "id"\nb2_master_application_key = "hunter22"\n'
+)
+FILER = '[sink.filer]\nenabled = true\ngrpcAddress = "elsewhere:18888"\ndirectory = "/backup"\n'
+
+
+def google_account(private_key: str) -> dict[str, str]:
+    """What a key file of a service account holds."""
+    return {
+        "type": "service_account",
+        "client_email": "backup@project.iam.gserviceaccount.com",
+        "private_key": f"-----BEGIN PRIVATE KEY-----\n{private_key}\n-----END PRIVATE KEY-----\n",
+        "token_uri": "https://oauth2.googleapis.com/token",
+    }
+
+
+def inline(credentials: object) -> str:
+    """Google's credentials as they stand in the file itself."""
+    return f"google_application_credentials = '{json.dumps(credentials)}'\n"
 
 
 class Loader:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from filerbackup.errors import UsageError
-from filerbackup.settings import keys
 from filerbackup.settings.model import LocalSettings, PipelineSettings, SourceSettings
 from tests.support.settings import LOCAL, S3, Loader
 from tests.support.weed import weed_binary
@@ -226,138 +225,18 @@ def test_a_secret_in_a_file_that_others_can_read_is_a_warning(load: Loader, cwd:
     assert load().warnings == ()
 
 
-# -- [filerbackup], environment and flags ----------------------------------------------------------
-
-
-def test_every_key_of_the_filerbackup_section(load: Loader) -> None:
-    settings = load(
-        LOCAL
-        + """
-        [filerbackup]
-        filer = ["a:8888", "b:8888.18888"]
-        path = "/buckets/x/"
-        read_via = "filer"
-        connect_timeout = "5s"
-        exclude_paths = ["/a,b", ".snapshot"]
-        exclude_names = "*.tmp, ._*"
-        concurrency = 8
-        memory = "1GB"
-        start = 2026-01-31T20:00:00Z
-        adopt_weed_checkpoint = true
-        no_delete = true
-        claim = true
-        dry_run = true
-        grace = "5s"
-        reconcile_every = "0"
-        log_format = "json"
-        log_level = "debug"
-        """
-    )
-    assert settings.warnings == ()
-    assert settings.source == SourceSettings(
-        filers=("a:8888", "b:8888.18888"), path="/buckets/x", read_via="filer", connect_timeout_s=5.0,
-        exclude_paths=("/a,b", ".snapshot"), exclude_names=("*.tmp", "._*"),
-    )  # fmt: skip
-    assert settings.pipeline == PipelineSettings(
-        concurrency=8, memory_bytes=10**9, start="2026-01-31T20:00:00+00:00", adopt_weed_checkpoint=True,
-        no_delete=True, claim=True, dry_run=True, grace_s=5.0, reconcile_every_s=0.0,
-    )  # fmt: skip
-    assert (settings.log.format, settings.log.level) == ("json", "debug")
-
-
-def test_every_option_reaches_the_settings(load: Loader) -> None:
-    """Each key of the table changes something, whether it comes from a variable or a flag."""
-    written = {
-        "filer": "x:1", "path": "/x", "read_via": "filer", "connect_timeout": "1s", "exclude_paths": "/x",
-        "exclude_names": "x", "concurrency": "3", "memory": "32MiB", "start": "now",
-        "adopt_weed_checkpoint": "1",
-        "no_delete": "true", "claim": "true", "dry_run": "true", "grace": "1s", "reconcile_every": "1h",
-        "log_format": "json", "log_level": "error",
-    }  # fmt: skip
-    assert written.keys() == {option.name for option in keys.OPTIONS}
-    default = load(LOCAL)
-    for name, value in written.items():
-        by_flag = load(LOCAL, flags={name: value})
-        by_variable = load(LOCAL, environ={f"FILERBACKUP_{name.upper()}": value})
-        assert by_flag == by_variable != default
-        option = next(option for option in keys.OPTIONS if option.name == name)
-        assert by_flag.origins[f"filerbackup.{name}"] == f"flag {option.flag}"
-        assert (
-            by_variable.origins[f"filerbackup.{name}"] == f"environment variable FILERBACKUP_{name.upper()}"
-        )
-
-
-def test_flags_win_over_the_environment_and_that_over_files(load: Loader, cwd: Path) -> None:
-    text = LOCAL + "[filerbackup]\nconcurrency = 1\n"
-    environ = {"FILERBACKUP_CONCURRENCY": "2", "WEED_SINK_LOCAL_DIRECTORY": "/env"}
-    assert load(text).pipeline.concurrency == 1
-    assert load(text, environ=environ).pipeline.concurrency == 2
-    assert load(text, environ=environ).sinks[0].directory == "/env"
-    settings = load(text, environ=environ, flags={"concurrency": 3, "memory": None})
-    assert settings.pipeline.concurrency == 3
-    assert settings.origins == {
-        "filerbackup.concurrency": "flag --concurrency",
-        "sink.local.directory": "environment variable WEED_SINK_LOCAL_DIRECTORY",
-        "sink.local.enabled": str(cwd / "replication.toml"),
-    }
-
-
-def test_an_empty_variable_is_not_set(load: Loader) -> None:
-    environ = {"WEED_SINK_LOCAL_DIRECTORY": "", "FILERBACKUP_CONCURRENCY": ""}
-    assert load(LOCAL, environ=environ) == load(LOCAL)
-
-
-def test_repeated_flags_and_flags_with_commas(load: Loader) -> None:
-    flags = {"exclude_names": ["*.tmp,._*", "x"], "filer": ["a:1", "b:2,c:3"], "no_delete": True}
-    settings = load(LOCAL, flags=flags)
-    assert settings.source.exclude_names == ("*.tmp", "._*", "x")
-    assert settings.source.filers == ("a:1", "b:2", "c:3")
-    assert settings.pipeline.no_delete is True
-
-
 @pytest.mark.parametrize(
-    ("name", "value", "problem"),
+    ("section", "key"),
     [
-        ("memory", "lots", r"must be a size such as"),
-        ("memory", "1MiB", r"must be from 8MiB to 16TiB, not '1MiB'"),
-        ("concurrency", "many", r"must be a whole number from 1 to 4096"),
-        (
-            "start",
-            "yesterday",
-            r"must be one of auto, snapshot, log, now, or a time such as .* not 'yesterday'",
-        ),
-        ("start", "2026-01-31T20:00:00", r"must be one of auto"),
-        ("filer", "localhost", r"must be host:port"),
-        ("path", "x", r"must be an absolute path on the filer"),
-        ("read_via", "pigeon", r"must be one of volume, filer, not 'pigeon'"),
-        ("grace", "5 parsecs", r"must be a duration"),
-        ("connect_timeout", "0", r"must be from 0.1s"),
-        ("reconcile_every", "10ms", r"must be from 1s"),
-        ("log_level", "LOUD", r"must be one of debug, info, warning, error"),
-        ("no_delete", "perhaps", r"must be true or false"),
+        ("s3", "aws_secret_access_key"),
+        ("s3", "aws_session_token"),
+        ("azure", "account_key"),
+        ("backblaze", "b2_master_application_key"),
+        ("google_cloud_storage", "google_application_credentials"),
     ],
 )
-def test_bad_options_name_where_they_came_from(
-    load: Loader, cwd: Path, name: str, value: str, problem: str
-) -> None:
-    option = next(option for option in keys.OPTIONS if option.name == name)
-    with pytest.raises(UsageError, match=f"^{option.flag}: {problem}"):
-        load(LOCAL, flags={name: value})
-    with pytest.raises(UsageError, match=f"^environment variable FILERBACKUP_{name.upper()}: {problem}"):
-        load(LOCAL, environ={f"FILERBACKUP_{name.upper()}": value})
-    with pytest.raises(UsageError, match=f"^{cwd}/replication.toml: filerbackup.{name}: {problem}"):
-        load(LOCAL + f'[filerbackup]\n{name} = "{value}"\n')
-
-
-def test_a_flag_without_an_option_is_refused(load: Loader) -> None:
-    with pytest.raises(UsageError, match='no such setting: memroy; did you mean "memory"'):
-        load(LOCAL, flags={"memroy": "1GB"})
-
-
-def test_each_key_has_one_variable_of_its_own() -> None:
-    everything = [*keys.REPLICATION_KEYS, *keys.SECURITY_KEYS]
-    assert len({keys.variable(key) for key in everything}) == len(everything)
-    assert keys.variable("sink.s3.bucket") == "WEED_SINK_S3_BUCKET"
-    assert keys.variable("jwt.signing.read.key") == "WEED_JWT_SIGNING_READ_KEY"
-    assert keys.variable("sink.s3.storage_class") == "FILERBACKUP_SINK_S3_STORAGE_CLASS"
-    assert keys.variable("filerbackup.no_delete") == "FILERBACKUP_NO_DELETE"
+def test_every_secret_is_kept_from_others(load: Loader, cwd: Path, section: str, key: str) -> None:
+    load(LOCAL + f"[sink.{section}]\n{key} = '{{hunter22}}'\n")
+    (cwd / "replication.toml").chmod(0o604)
+    (warning,) = load().warnings
+    assert "replication.toml: holds a secret" in warning

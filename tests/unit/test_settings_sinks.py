@@ -7,8 +7,16 @@ from pathlib import Path
 import pytest
 
 from filerbackup.errors import UsageError
-from filerbackup.settings.model import S3Settings
-from tests.support.settings import LOCAL, S3, Loader
+from filerbackup.settings import keys
+from filerbackup.settings.model import (
+    AzureSettings,
+    BackblazeSettings,
+    FilerSinkSettings,
+    GcsSettings,
+    LocalSettings,
+    S3Settings,
+)
+from tests.support.settings import AZURE, B2, FILER, GCS, LOCAL, S3, Loader
 
 
 @pytest.fixture
@@ -41,21 +49,71 @@ def test_every_key_of_the_s3_sink(load: Loader) -> None:
         timezone = "Europe/Berlin"
         concurrency = 7
         storage_class = "STANDARD_IA"
+        symlinks = "skip"
+        directory_markers = true
+        aws_session_token = "token22"
+        server_side_encryption = "aws:kms"
+        sse_kms_key_id = "arn:aws:kms:x"
         """
     )
     (sink,) = settings.sinks
     assert isinstance(sink, S3Settings)
     assert sink.secret_access_key.reveal() == "hunter22"
+    assert sink.session_token.reveal() == "token22"
     assert "hunter22" not in repr(settings)
+    assert "token22" not in repr(settings)
     assert sink == S3Settings(
         name="s3", directory="/a/b", is_incremental=True, timezone="Europe/Berlin", concurrency=7,
         weed_identity=("s3", "http://elsewhere:8333/", "backup", "a/b/"), bucket="backup",
         region="eu-central-1",
         endpoint="http://elsewhere:8333", access_key_id="AKIA", secret_access_key=sink.secret_access_key,
         force_path_style=False, storage_class="STANDARD_IA", acl="private", part_size_bytes=16 << 20,
-        part_concurrency=3,
+        part_concurrency=3, symlinks="skip", directory_markers=True, session_token=sink.session_token,
+        server_side_encryption="aws:kms", sse_kms_key_id="arn:aws:kms:x",
     )  # fmt: skip
-    assert settings.warnings == ()
+    (warning,) = settings.warnings
+    assert "sink.s3.server_side_encryption: http://elsewhere:8333 is not https" in warning
+
+
+def test_encryption_by_the_service_without_a_warning(load: Loader) -> None:
+    for endpoint in ("", "https://s3.example.com"):
+        for chosen in ("", "AES256", "aws:kms"):
+            settings = load(S3 + f'endpoint = "{endpoint}"\nserver_side_encryption = "{chosen}"\n')
+            (sink,) = settings.sinks
+            assert isinstance(sink, S3Settings)
+            assert sink.server_side_encryption == chosen
+            assert settings.warnings == ()
+
+
+def test_an_authority_of_ones_own(load: Loader, cwd: Path) -> None:
+    (cwd / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    (sink,) = load(S3 + 'ca_file = "ca.pem"').sinks
+    assert isinstance(sink, S3Settings)
+    assert sink.ca_file == str(cwd / "ca.pem")
+    (warning,) = load(S3 + 'ca_file = "ca.pem"\nendpoint = "http://host:8333"').warnings
+    assert "sink.s3.ca_file: not used, since http://host:8333 is not https" in warning
+    with pytest.raises(UsageError, match=r"sink\.s3\.ca_file: no such file: .*/cwd/nowhere\.pem"):
+        load(S3 + 'ca_file = "nowhere.pem"')
+    (cwd / "ca.pem").write_bytes(b"\x30\x82")
+    with pytest.raises(UsageError, match=r"ca\.pem holds no certificate in PEM form"):
+        load(S3 + 'ca_file = "ca.pem"')
+
+
+def test_files_beside_the_configuration_come_first(load: Loader, tmp_path: Path, cwd: Path) -> None:
+    for place in (tmp_path / "conf", cwd, tmp_path / "home"):
+        place.mkdir(exist_ok=True)
+        (place / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+
+    def ca_file(name: str) -> str:
+        (tmp_path / "conf" / "replication.toml").write_text(S3 + f'ca_file = "{name}"')
+        (sink,) = load(config="../conf").sinks
+        assert isinstance(sink, S3Settings)
+        return str(Path(sink.ca_file).resolve())
+
+    assert ca_file("ca.pem") == str(tmp_path / "conf" / "ca.pem")
+    assert ca_file("~/ca.pem") == str(tmp_path / "home" / "ca.pem")
+    (tmp_path / "conf" / "ca.pem").unlink()
+    assert ca_file("ca.pem") == str(cwd / "ca.pem")
 
 
 def test_our_keys_for_parts_win_over_weeds(load: Loader) -> None:
@@ -77,20 +135,28 @@ def test_parts_stay_within_the_memory(load: Loader) -> None:
     assert load(S3, flags={"memory": "8MiB"}).warnings == ()
 
 
-@pytest.mark.parametrize("kind", ["google_cloud_storage", "azure", "backblaze", "filer"])
-def test_sinks_that_are_not_there_yet(load: Loader, kind: str) -> None:
-    text = LOCAL + f"[sink.{kind}]\nenabled = %s\nis_incremental = true\n"
-    assert load(text % "false").warnings == ()
-    problem = rf"sink\.{kind}\.enabled: .*not supported by this version yet; supported: local, s3"
-    with pytest.raises(UsageError, match=problem):
-        load(text % "true")
-    with pytest.raises(UsageError, match=f"WEED_SINK_{kind.upper()}_ENABLED: .*not supported"):
-        load(LOCAL, environ={f"WEED_SINK_{kind.upper()}_ENABLED": "true"})
+def test_all_sinks_at_once(load: Loader) -> None:
+    settings = load(FILER + B2 + AZURE + GCS + S3 + LOCAL)
+    assert settings.warnings == ()
+    assert [(sink.name, type(sink)) for sink in settings.sinks] == [
+        ("local", LocalSettings), ("s3", S3Settings), ("google_cloud_storage", GcsSettings),
+        ("azure", AzureSettings), ("backblaze", BackblazeSettings), ("filer", FilerSinkSettings),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", keys.SINKS)
+def test_a_sink_that_is_off_is_not_looked_at(load: Loader, kind: str) -> None:
+    wrong = f'[sink.{kind}]\nenabled = false\ndirectory = "/../"\nconcurrency = -1\n'
+    text = wrong + (S3 if kind == "local" else LOCAL)
+    assert len(load(text).sinks) == 1
 
 
 def test_a_sink_that_nobody_knows_must_not_be_enabled(load: Loader) -> None:
-    with pytest.raises(UsageError, match=r"sink\.gcs\.enabled: there is no sink of this kind"):
+    with pytest.raises(
+        UsageError, match=r"sink\.gcs\.enabled: there is no sink of this kind; there are: local, s3, google"
+    ):
         load(LOCAL + "[sink.gcs]\nenabled = true\n")
+    assert load(LOCAL + "[sink.gcs]\nenabled = false\n").warnings
 
 
 @pytest.mark.parametrize(
@@ -121,6 +187,22 @@ def test_a_sink_that_nobody_knows_must_not_be_enabled(load: Loader) -> None:
         (S3 + 'storage_class = "A B"', r"sink\.s3\.storage_class: must be a storage class"),
         (S3 + "uploader_part_size = -1", r"sink\.s3\.uploader_part_size: must be a whole number"),
         (S3 + 'keep_part_size = "maybe"', r"sink\.s3\.keep_part_size: must be true or false"),
+        (S3 + 'symlinks = "follow"', r"sink\.s3\.symlinks: must be one of rclonelink, follow-metadata, skip"),
+        (S3 + 'directory_markers = "/"', r"sink\.s3\.directory_markers: must be true or false"),
+        (
+            S3 + 'aws_session_token = "hunter22"',
+            r"sink\.s3\.aws_access_key_id: missing, while sink\.s3\.aws_session_token is set",
+        ),
+        (
+            S3 + 'server_side_encryption = "aes"',
+            r"sink\.s3\.server_side_encryption: must be one of AES256, aws:kms, not 'aes'",
+        ),
+        (S3 + 'sse_kms_key_id = "x"', r'sink\.s3\.sse_kms_key_id: acts only with .* = "aws:kms", .* not set'),
+        (
+            S3 + 'sse_kms_key_id = "x"\nserver_side_encryption = "AES256"',
+            r'sink\.s3\.sse_kms_key_id: acts only with .* = "aws:kms", which is AES256',
+        ),
+        (S3 + 'endpoint = "https://a:hunter22@host"', r"sink\.s3\.endpoint: must be a URL .*password"),
     ],
 )
 def test_bad_sinks(load: Loader, cwd: Path, text: str, problem: str) -> None:

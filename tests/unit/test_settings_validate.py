@@ -7,8 +7,23 @@ from pathlib import Path
 import pytest
 
 from filerbackup.errors import UsageError
-from filerbackup.settings.model import LocalSettings, S3Settings, Settings, SinkSettings, SourceSettings
-from filerbackup.settings.validate import check_sinks, local_writes_into_source, s3_writes_into_source
+from filerbackup.settings.model import (
+    AzureSettings,
+    BackblazeSettings,
+    FilerSinkSettings,
+    GcsSettings,
+    LocalSettings,
+    S3Settings,
+    Settings,
+    SinkSettings,
+    SourceSettings,
+)
+from filerbackup.settings.validate import (
+    check_sinks,
+    check_target_filer,
+    local_writes_into_source,
+    s3_writes_into_source,
+)
 
 
 def local(directory: str, name: str = "local") -> LocalSettings:
@@ -19,12 +34,37 @@ def s3(directory: str = "/", *, bucket: str = "b", endpoint: str = "http://local
     return S3Settings(name="s3", directory=directory, bucket=bucket, endpoint=endpoint)
 
 
+def gcs(directory: str = "/", *, bucket: str = "b", endpoint: str = "") -> GcsSettings:
+    return GcsSettings(name="google_cloud_storage", directory=directory, bucket=bucket, endpoint=endpoint)
+
+
+def azure(
+    directory: str = "/", *, account: str = "a", container: str = "b", endpoint: str = ""
+) -> AzureSettings:
+    return AzureSettings(
+        name="azure", directory=directory, account_name=account, container=container, endpoint=endpoint
+    )
+
+
+def b2(directory: str = "/", *, bucket: str = "b", key_id: str = "id") -> BackblazeSettings:
+    return BackblazeSettings(name="backblaze", directory=directory, bucket=bucket, key_id=key_id)
+
+
+def filer(directory: str = "/backup", address: str = "localhost:18888") -> FilerSinkSettings:
+    return FilerSinkSettings(name="filer", directory=directory, grpc_address=address)
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
         (local("/data/a"), local("/data/a/b")),
         (s3("/"), s3("/a")),
         (s3("/a"), s3("/a/b")),
+        (gcs("/"), gcs("/a")),
+        (azure("/a"), azure("/a/b")),
+        (azure("/"), azure("/a", endpoint="https://a.blob.core.windows.net")),
+        (b2("/a"), b2("/a/b", key_id="other")),
+        (filer("/backup", "127.0.0.1:18888"), filer("/backup/x", "localhost:18888")),
     ],
 )
 def test_one_sink_inside_another(one: SinkSettings, other: SinkSettings) -> None:
@@ -33,7 +73,7 @@ def test_one_sink_inside_another(one: SinkSettings, other: SinkSettings) -> None
             check_sinks(pair)
 
 
-@pytest.mark.parametrize("sink", [local("/data"), s3("/a")])
+@pytest.mark.parametrize("sink", [local("/data"), s3("/a"), gcs(), azure("/a"), b2(), filer()])
 def test_the_same_sink_twice(sink: SinkSettings) -> None:
     with pytest.raises(UsageError, match="are the same place"):
         check_sinks([sink, sink])
@@ -54,6 +94,9 @@ def test_the_same_directory_by_another_name(tmp_path: Path) -> None:
         [s3("/a"), s3("/a", bucket="c")],
         [s3("/a"), s3("/a", endpoint="http://elsewhere:8333")],
         [s3("/data"), local("/data")],
+        [gcs(), gcs(bucket="c"), gcs(endpoint="http://localhost:4443"), s3(), b2(), azure(), filer()],
+        [azure(), azure(account="c"), azure(container="c"), azure(endpoint="http://localhost:10000/a")],
+        [filer(), filer("/backups"), filer(address="localhost:18889"), filer(address="elsewhere:18888")],
         [],
     ],
 )
@@ -141,3 +184,35 @@ def test_a_local_sink_in_a_mount_of_the_watched_filer(
     warning = local_writes_into_source(settings, MOUNTS)
     assert (warning is not None) is warned
     assert warning is None or "lies in a mount of the filer" in warning
+
+
+@pytest.mark.parametrize(
+    ("path", "directory", "address", "exclude", "refused"),
+    [
+        ("/", "/backup", "localhost:18888", "", True),
+        ("/backup", "/backup", "127.0.0.1:18888", "", True),
+        ("/backup", "/backup/x", "[::1]:18888", "", True),
+        ("/backup/x", "/backup", "localhost:18888", "", True),
+        ("/photos", "/backup", "localhost:18888", "", False),
+        ("/photos", "/photos2", "localhost:18888", "", False),
+        ("/", "/backup", "localhost:18889", "", False),
+        ("/", "/backup", "localhost:8888", "", False),
+        ("/", "/backup", "elsewhere:18888", "", False),
+        ("/", "/backup", "second:7777", "", True),
+        ("/", "/backup", "localhost:18888", "/backup", False),
+        ("/", "/backup", "localhost:18888", "/backup/x", True),
+        ("/backup/x", "/backup", "localhost:18888", "/backup", True),
+    ],
+)
+def test_a_filer_sink_in_the_watched_folder(
+    path: str, directory: str, address: str, exclude: str, refused: bool
+) -> None:
+    source = SourceSettings(
+        filers=("localhost:8888", "second:8888.7777"), path=path, exclude_paths=(exclude,) if exclude else ()
+    )
+    settings = Settings(source=source, sinks=(filer(directory, address),))
+    if not refused:
+        check_target_filer(settings)
+        return
+    with pytest.raises(UsageError, match="is on the watched filer and overlaps the watched folder"):
+        check_target_filer(settings)

@@ -1,0 +1,1 @@
+"""The `[sink.*]` sections of `replication.toml`, a module a kind."""
