@@ -66,12 +66,6 @@ class Parts:
                 await self._finish(self._abort(name, upload_id, noted))
                 raise
 
-    async def sweep(self, names: Sequence[str]) -> None:
-        """Abort what a killed process left of uploads of these objects. Raises SinkError."""
-        for name in names:
-            for upload_id in await self._store.open_uploads(name):
-                await self._store.abort_upload(name, upload_id)
-
     async def close(self) -> None:
         """Wait for the last aborts, within their deadline."""
         if self._owned:

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from filerbackup.content import Content
-from filerbackup.errors import ObjectRejected, SinkError, SinkUnavailable, Unreadable, UsageError
+from filerbackup.errors import ObjectRejected, SinkUnavailable, Unreadable, UsageError
 from filerbackup.events import Entry, EntryKind
 from filerbackup.settings.model import ObjectSettings
 from filerbackup.sinks.base import OWN_PREFIX, Capabilities, Listed, SinkIdentity
@@ -24,6 +24,7 @@ from filerbackup.sinks.metadata import (
 from filerbackup.sinks.objects.deletes import Deletes
 from filerbackup.sinks.objects.forms import OWN_METADATA, Form, Forms
 from filerbackup.sinks.objects.journal import Journal
+from filerbackup.sinks.objects.leftovers import Leftovers
 from filerbackup.sinks.objects.listing import Lister
 from filerbackup.sinks.objects.names import LINK_SUFFIX, Names
 from filerbackup.sinks.objects.parts import Parts
@@ -41,6 +42,7 @@ class _Open:
     deletes: Deletes
     parts: Parts
     journal: Journal
+    leftovers: Leftovers
     name_check: NameCheck
     forms: Forms
     in_order: bool
@@ -104,20 +106,15 @@ class ObjectSink:
             await forms.load()
             journal = Journal(store, names.own(f"{OWN_PREFIX}/uploads.json"))
             parts = Parts(store, journal, part_bytes=self._part_bytes, buffer_bytes=self._buffer_bytes)
-            await self._sweep(journal, parts)
         except BaseException:
             if deletes is not None:
                 await deletes.close()
             await store.close()
             raise
-        self._opened = _Open(deletes, parts, journal, NameCheck(store, deletes, names), forms, in_order)
-
-    async def _sweep(self, journal: Journal, parts: Parts) -> None:
-        try:
-            await parts.sweep(await journal.load())
-            await journal.clear()
-        except SinkError as error:
-            _log.warning("unfinished uploads of a killed process may stay behind: %s", error)
+        leftovers = Leftovers(store, journal)
+        self._opened = _Open(
+            deletes, parts, journal, leftovers, NameCheck(store, deletes, names), forms, in_order
+        )
 
     async def close(self) -> None:
         """See the protocol."""
@@ -136,6 +133,7 @@ class ObjectSink:
     async def write(self, key: str, entry: Entry, content: Content) -> None:
         """See the protocol. A directory is kept with markers, or for content of its own."""
         at = self._at()
+        await at.leftovers.sweep()
         match entry.kind:
             case EntryKind.FILE:
                 await self._write_file(at, key, entry, content)
@@ -211,6 +209,7 @@ class ObjectSink:
     async def move(self, old_key: str, new_key: str, entry: Entry) -> bool:
         """See the protocol. Files only: a copy inside the service, then a delete."""
         at = self._at()
+        await at.leftovers.sweep()
         old_name = self._names.plain(old_key)
         if entry.kind is not EntryKind.FILE:
             self._names.plain(new_key)
@@ -229,6 +228,7 @@ class ObjectSink:
     async def update(self, key: str, entry: Entry) -> bool:
         """See the protocol."""
         at = self._at()
+        await at.leftovers.sweep()
         name = await self._writable(at, key)
         head = await self._store.head(name)
         if entry.kind is not EntryKind.FILE or head is None or not self._holds(head, entry):

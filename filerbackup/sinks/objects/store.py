@@ -27,7 +27,7 @@ class Traits:
     `part_hash` names the digest (`hashlib`) by which a part is checked. `bulk_names`: names in one
     bulk delete, 1 where there is none. `delete_lanes`: delete requests at once. `directory_objects`:
     whether an object whose name ends in a slash can exist. `keeps_unfinished`: parts of an upload that
-    was never ended stay, and cost, until somebody aborts it.
+    was never ended stay, and cost, until somebody aborts it; only a note of its name tells whose it is.
     """
 
     kind: str
@@ -209,4 +209,8 @@ class Store(Protocol):
 
         Empty where the service forgets them by itself. Raises SinkRefused where asking is forbidden.
         """
+        ...
+
+    async def sweep(self) -> None:
+        """Remove what a killed process has left of uploads, where that is known to be ours without a note."""
         ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,9 +19,6 @@ from filerbackup.sinks.s3.uploads import Uploads
 
 TRAITS = Traits(kind="s3", dialect=S3_DIALECT, bulk_names=1000)
 """Amazon's limits: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html."""
-
-_MD5_OF_NOTHING = hashlib.md5(usedforsecurity=False).digest()
-"""What the digest of a part is that is still to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +43,8 @@ class S3Store:
     def __init__(self, settings: S3Settings, *, largest_copy: int = LARGEST_COPY) -> None:
         self._settings = settings
         self._largest_copy = largest_copy
+        part_bytes = max(settings.part_size_bytes, TRAITS.smallest_part)
+        self._held_bytes = part_bytes * max(1, settings.part_concurrency)
         self._opened: _Open | None = None
 
     @property
@@ -160,8 +158,8 @@ class S3Store:
     ) -> Part:
         """See the protocol."""
         at = self._at()
-        before = digest()
-        known = b"" if before == _MD5_OF_NOTHING else before
+        # A part that is larger is read while it is sent: its digest is not known yet.
+        known = digest() if size <= self._held_bytes else b""
         etag, opaque = await at.multipart.put(name, upload_id, number, size, blocks, known)
         md5 = digest()
         if at.uploads.etag_is_md5 and not opaque and is_md5(etag) and etag != md5.hex():
@@ -184,6 +182,9 @@ class S3Store:
     async def open_uploads(self, name: str) -> list[str]:
         """See the protocol."""
         return await self._at().multipart.unfinished(name)
+
+    async def sweep(self) -> None:
+        """Nothing: an upload does not say whose it is."""
 
     def _md5_of(self, at: _Open, etag: str) -> bytes:
         return bytes.fromhex(etag) if at.uploads.etag_is_md5 and is_md5(etag) else b""

@@ -147,7 +147,10 @@ async def test_what_a_killed_process_left_is_removed_at_the_next_start(
     await peer.client.create_multipart_upload(Bucket=BUCKET, Key=f"{folder}/foreign")
     assert len(await peer.uploads(folder)) == 3
 
-    async with opened(of):
+    async with opened(of) as again:
+        # Only with the first write is it sure that the place is ours.
+        assert len(await peer.uploads(folder)) == 3
+        await write(again, "small")
         assert await peer.uploads(folder) == {f"{folder}/foreign"}
         assert await peer.get(f"{folder}/.filerbackup/uploads.json") is None
     for task in tasks:
