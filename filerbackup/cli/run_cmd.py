@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def catchup(options: argparse.Namespace) -> int:
-    """Apply everything up to now; 1 when something became a dead letter or a sink gave up."""
+    """Apply everything up to now; 1 for a dead letter, held deletes, or a sink that gave up."""
     return _work(options, one_shot=True)
 
 
@@ -60,7 +60,7 @@ def _work(options: argparse.Namespace, *, one_shot: bool) -> int:
 def _code(outcome: Outcome, *, one_shot: bool) -> int:
     if outcome.error is not None:
         return outcome.error.exit_code
-    return 1 if one_shot and (outcome.dead_letters or not outcome.finished) else 0
+    return 1 if one_shot and (outcome.dead_letters or outcome.held or not outcome.finished) else 0
 
 
 def _summary(outcome: Outcome, *, dry_run: bool) -> str:
@@ -75,6 +75,9 @@ def _summary(outcome: Outcome, *, dry_run: bool) -> str:
         f"{outcome.name}: {far}; {counters.written} {'would be ' if dry_run else ''}written "
         f"({counters.bytes:,} bytes), {counters.moved} moved, {counters.removed} removed"
     )
-    if not outcome.dead_letters:
-        return done
-    return f"{done}; {outcome.dead_letters} DEAD LETTERS: see `filerbackup dead-letters list`"
+    if outcome.dead_letters:
+        done += f"; {outcome.dead_letters} DEAD LETTERS: see `filerbackup dead-letters list`"
+    if outcome.held:
+        done += f"; {outcome.held} DELETES {'would be ' if dry_run else ''}HELD"
+        done += ": see `filerbackup deletes list`, then allow or discard"
+    return done

@@ -14,6 +14,7 @@ from filerbackup.observe.logs import escaped
 from filerbackup.pipeline.start import when
 from filerbackup.state.base import Status
 from filerbackup.state.checkpoints import FilerCheckpoints, FilerStatus
+from filerbackup.state.held import FilerHeldDeletes
 from filerbackup.state.kv import KeyValues
 from filerbackup.state.lease import FilerLease
 from filerbackup.state.letters import FilerDeadLetters
@@ -35,6 +36,8 @@ class Row:
     lag_s: float | None
     queued: int
     dead_letters: int
+    deletes_held: int
+    deletes_held_since: str
     holder: str
     error: str
     log_left_s: float | None
@@ -60,6 +63,7 @@ async def _row(client: FilerClient, pair: Pair) -> Row:
     said = await FilerStatus(values, pair).load()
     holder = await FilerLease(client, pair.lock_name, "status", time.monotonic).holder()
     letters = await FilerDeadLetters(client, pair).all()
+    guard = await FilerHeldDeletes(client, pair).load()
     return Row(
         path=pair.path,
         sink=pair.describe().partition(" -> ")[2],
@@ -70,6 +74,8 @@ async def _row(client: FilerClient, pair: Pair) -> Row:
         lag_s=_lag_s(said, holder),
         queued=said.queued if said and holder else 0,
         dead_letters=len(letters),
+        deletes_held=guard.held,
+        deletes_held_since=when(guard.tripped_ns) if guard.held else "",
         holder=holder or "",
         error=said.error if said and holder else "",
         log_left_s=said.log_horizon_ns / 1e9 if said and said.log_horizon_ns is not None else None,
@@ -104,6 +110,11 @@ def _table(rows: Sequence[Row]) -> str:
             f"  dead letters  {row.dead_letters}",
             f"  lease         {escaped(row.holder) or 'free'}",
         ]
+        if row.deletes_held:
+            lines.append(
+                f"  deletes held  {row.deletes_held} since {row.deletes_held_since} "
+                "(filerbackup deletes allow|discard)"
+            )
         if row.log_left_s is not None:
             lines.append(f"  log reaches   {row.log_left_s / 3600:.1f} h further back than the offset")
         if row.error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import grpc
 import grpc.aio
 
-from filerbackup.errors import SourceRefused, SourceUnreachable, UsageError
+from filerbackup.errors import ChunkGone, SourceRefused, SourceUnreachable, Unreadable, UsageError
 from filerbackup.filer.stubs import filer_pb2 as pb
 from filerbackup.filer.stubs.filer_pb2_grpc import SeaweedFilerStub
 from filerbackup.settings.model import ClientTls
@@ -25,6 +25,8 @@ GRPC_PORT_OFFSET = 10_000
 """A filer's gRPC port is its HTTP port plus this, unless given as `host:port.grpcPort`."""
 
 CALL_TIMEOUT_S = 15.0
+FETCH_TIMEOUT_S = 600.0
+"""For the filer to copy one file from remote storage; it goes on by itself after that."""
 _LARGEST_MESSAGE_BYTES = 1 << 30
 _KEEPALIVE_EVERY_MS = 30_000
 _KEEPALIVE_TIMEOUT_MS = 20_000
@@ -50,6 +52,14 @@ class FilerAddress:
         if not 0 < number < 65_536:
             raise UsageError(f"filer address {text!r}: gRPC port {number} does not exist")
         return FilerAddress(f"{host}:{http_port}", f"{host}:{number}")
+
+
+class _Answered(SourceUnreachable):
+    """A filer did answer: with an error."""
+
+    def __init__(self, message: str, code: grpc.StatusCode) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class FilerClient:
@@ -89,19 +99,20 @@ class FilerClient:
         self,
         method: Callable[[SeaweedFilerAsyncStub], grpc.aio.UnaryUnaryMultiCallable[Q, R]],
         request: Q,
+        timeout_s: float = CALL_TIMEOUT_S,
     ) -> R:
         """One unary call, tried once on each filer."""
         problem = ""
         for _ in self.addresses:
             address = self.current
             try:
-                return await method(self.stub(address))(request, timeout=CALL_TIMEOUT_S)
+                return await method(self.stub(address))(request, timeout=timeout_s)
             except grpc.aio.AioRpcError as error:
                 problem = describe(address, error)
                 if error.code() in _REFUSALS:
                     raise SourceRefused(problem, hint="check grpc.client in security.toml") from None
                 if not is_transport(error):
-                    raise SourceUnreachable(problem) from None
+                    raise _Answered(problem, error.code()) from None
                 self.move_on(address)
         raise SourceUnreachable(problem)
 
@@ -115,6 +126,22 @@ class FilerClient:
             if _NO_ENTRY in str(error):
                 return None
             raise
+        return answer.entry
+
+    async def cache_remote(self, directory: str, name: str) -> pb.Entry:
+        """Have the filer fetch a file's content from remote storage; the entry with its chunks.
+
+        Raises ChunkGone when there is no such entry any more, Unreadable when the filer cannot.
+        """
+        request = pb.CacheRemoteObjectToLocalClusterRequest(directory=directory, name=name)
+        try:
+            answer = await self.call(
+                lambda stub: stub.CacheRemoteObjectToLocalCluster, request, timeout_s=FETCH_TIMEOUT_S
+            )
+        except _Answered as error:
+            if error.code is grpc.StatusCode.NOT_FOUND or _NO_ENTRY in str(error):
+                raise ChunkGone(str(error)) from None
+            raise Unreadable(f"the content is only in remote storage: {error}") from None
         return answer.entry
 
     async def list_page(self, directory: str, after: str, limit: int, *, prefix: str = "") -> list[pb.Entry]:

@@ -7,6 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from filerbackup.content import Content, InlineContent
@@ -22,10 +23,11 @@ from filerbackup.errors import (
 from filerbackup.events import Entry
 from filerbackup.pipeline.budget import ByteBudget
 from filerbackup.pipeline.claims import Claim
+from filerbackup.pipeline.guard import Guard
 from filerbackup.pipeline.layout import Layout
 from filerbackup.pipeline.limiter import Limiter
 from filerbackup.pipeline.metered import WORTH_METERING_BYTES, MeteredContent
-from filerbackup.pipeline.planner import Move, Operation, Refresh, Remove, Write
+from filerbackup.pipeline.planner import Move, Operation, Refresh, Remove, Write, is_kept
 from filerbackup.pipeline.watcher import Watcher
 from filerbackup.retry import Action, decide
 from filerbackup.sinks.base import Sink
@@ -35,6 +37,8 @@ from filerbackup.state.base import DeadLetter, DeadLetterStore
 _log = logging.getLogger(__name__)
 _NOTHING = InlineContent(b"")
 _AFTER_THE_PROBE = 1.25
+_CLOCKS_DIFFER_NS = 10_000_000_000
+"""Of a volume server's clock and ours, when a time to live runs out."""
 PROBE_KEY = ".filerbackup/probe"
 PROBE_AFTER = 3
 """Failures in a row with no success of anything before the sink is asked to take something of ours."""
@@ -60,6 +64,7 @@ class Applier:
         budget: ByteBudget,
         limiter: Limiter,
         watcher: Watcher,
+        guard: Guard,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source, self._sink, self._letters = ends.source, ends.sink, ends.letters
@@ -67,6 +72,7 @@ class Applier:
         self._budget = budget
         self._limiter = limiter
         self._watcher = watcher
+        self._guard = guard
         self._clock = clock
         self._lettered: dict[str, str] = {}
         self._settled: list[str] = []
@@ -122,20 +128,46 @@ class Applier:
         """Do it; returns how many bytes of content went through here, None when nothing was to be done."""
         match operation:
             case Write(key=key, entry=entry, listed=listed, look=look):
-                if look or listed is not None:
+                if (look or listed is not None) and not self._lacks_body(entry):
                     listed = listed or await self._sink.stat(key)
                     if listed is not None and await self._sink.matches(listed, entry):
                         return None
+                if self._guard.blocks(key, entry, operation.ts_ns):
+                    return None
+                if operation.attributes_only and await self._update(key, entry):
+                    return 0
                 return await self._write(key, entry)
-            case Remove(key=key, tree=True):
-                await self._sink.delete_tree(key)
-            case Remove(key=key):
-                await self._sink.delete(key)
+            case Remove():
+                return await self._remove(operation)
             case Move():
                 return await self._move(operation)
-            case Refresh(key=key, path=path):
-                return await self._refresh(key, path)
+            case Refresh():
+                return await self._refresh(operation)
         return 0
+
+    async def _remove(self, operation: Remove) -> int | None:
+        if operation.guarded:
+            below = await self._below(operation.key) if operation.tree and not operation.counted else 0
+            if not self._guard.admits(operation, below):
+                return None
+        if operation.tree:
+            await self._sink.delete_tree(operation.key)
+        else:
+            await self._sink.delete(operation.key)
+        return 0
+
+    async def _below(self, key: str) -> int:
+        """How many objects are below a key, counted no further than what is surely too much."""
+        most, count = self._guard.limit or 0, 0
+        async with aclosing(self._sink.list(key + "/")) as objects:
+            async for _ in objects:
+                count += 1
+                if count > most:
+                    break
+        return count
+
+    async def _update(self, key: str, entry: Entry) -> bool:
+        return self._sink.capabilities.update and await self._sink.update(key, entry)
 
     async def _write(self, key: str, entry: Entry) -> int | None:
         try:
@@ -144,18 +176,29 @@ class Applier:
             newer = await self._superseded_by(entry, error)
             return None if newer is None else await self._copy(key, newer)
 
-    async def _copy(self, key: str, entry: Entry) -> int:
+    async def _copy(self, key: str, entry: Entry) -> int | None:
+        if entry.is_remote_only:
+            return await self._copy_remote(key, entry)
         content = self._source.content(entry)
-        if entry.is_directory and content.size and not self._sink.capabilities.directory_bodies:
+        if self._lacks_body(entry):
             await self._sink.write(key, entry, _NOTHING)
-            raise ObjectRejected(
-                f"{entry.path} is a directory with {content.size} bytes of content of its own, "
-                "which this sink cannot hold beside what is below it"
-            )
+            raise _lacking_body(entry)
         in_sink = min(content.size, self._sink.capabilities.write_buffer_bytes)
         async with self._budget.hold(content.memory_bytes + in_sink):
             await self._sink.write(key, entry, self._metered(content))
         return content.size
+
+    def _lacks_body(self, entry: Entry) -> bool:
+        """Whether it is a directory with content of its own, which this sink cannot hold."""
+        return entry.is_directory and entry.has_body and not self._sink.capabilities.directory_bodies
+
+    async def _copy_remote(self, key: str, entry: Entry) -> int | None:
+        """None: it is left out, or in the sink since before the filer dropped its own copy."""
+        listed = await self._sink.stat(key)
+        if listed is not None and (listed.size, listed.mtime_ns) == (entry.size, entry.mtime_ns):
+            return None
+        fetched = await self._source.fetch(entry)
+        return None if fetched is None else await self._copy(key, fetched)
 
     def _metered(self, content: Content) -> Content:
         report = self._watcher.advanced
@@ -167,9 +210,9 @@ class Applier:
         Raises ChunkGone again when the live filer still has this very version: then it is damaged.
         """
         live = await self._source.lookup(entry.path)
-        if live is None or live.mtime_ns > entry.mtime_ns:
+        if live is None or live.mtime_ns > entry.mtime_ns or _is_past(live.bytes_end_ns):
             _log.info(
-                "skipped: the source has already replaced or removed this version",
+                "skipped: the source has already replaced, removed or outlived this version",
                 extra={"path": entry.path},
             )
             self._watcher.counters.superseded += 1
@@ -181,8 +224,13 @@ class Applier:
     async def _move(self, operation: Move) -> int | None:
         key, old_key, entry = operation.key, operation.old_key, operation.entry
         capabilities = self._sink.capabilities
-        movable = capabilities.move_tree if entry.is_directory else capabilities.move
+        if self._guard.blocks(key, entry, operation.ts_ns):
+            self._guard.hold_old(operation)
+            return None
+        movable = capabilities.move_tree and operation.whole if entry.is_directory else capabilities.move
         if movable and await self._sink.move(old_key, key, entry):
+            if self._lacks_body(entry):
+                raise _lacking_body(entry)
             return 0
         copied: int | None = 0
         # Written first and removed second, so that a crash in between leaves the entry visible.
@@ -190,10 +238,10 @@ class Applier:
             copied = await self._write(key, entry)
         if not entry.is_directory:
             await self._sink.delete(old_key)
-        elif capabilities.move_tree:
+        elif capabilities.move_tree and operation.whole:
             await self._sink.delete_tree(old_key)
         else:
-            # What is below it moves by itself.
+            # What is below it moves by itself, or stays.
             await self._sink.delete(old_key)
         return copied
 
@@ -202,18 +250,32 @@ class Applier:
         listed = await self._sink.stat(key)
         return listed is not None and await self._sink.matches(listed, entry)
 
-    async def _refresh(self, key: str, path: str) -> int | None:
-        live = await self._source.lookup(path)
+    async def _refresh(self, operation: Refresh) -> int | None:
+        key = operation.key
+        live = await self._source.lookup(operation.path)
         if live is None:
-            if not self._layout.keeps_deleted:
-                await self._sink.delete_tree(key)
-            return 0
+            return 0 if self._layout.keeps_deleted else await self._remove_refreshed(operation)
         if self._layout.key(live) != key:
             return 0
-        if live.is_directory and not (self._sink.capabilities.directories or live.has_body):
+        if not is_kept(live, self._sink.capabilities):
             await self._sink.delete(key)
             return 0
+        listed = await self._sink.stat(key) if operation.look else None
+        if listed is not None and await self._sink.matches(listed, live):
+            return None
+        if self._guard.blocks(key, live, operation.ts_ns):
+            return None
         return await self._write(key, live)
+
+    async def _remove_refreshed(self, operation: Refresh) -> int | None:
+        if operation.guarded and not self._guard.admits(operation):
+            return None
+        if operation.tree and not self._guard.stands_below(operation.key):
+            await self._sink.delete_tree(operation.key)
+        else:
+            await self._sink.delete(operation.key)
+        self._watcher.counters.swept += operation.guarded
+        return 0
 
     # -- what went wrong --------------------------------------------------------------------------
 
@@ -271,3 +333,14 @@ class Applier:
             await self._letters.put(letter)
             self._lettered[letter.key] = letter.letter_id
         self._watcher.dead_letter(letter)
+
+
+def _is_past(end_ns: int | None) -> bool:
+    return end_ns is not None and time.time_ns() > end_ns - _CLOCKS_DIFFER_NS
+
+
+def _lacking_body(entry: Entry) -> ObjectRejected:
+    return ObjectRejected(
+        f"{entry.path} is a directory with {entry.size} bytes of content of its own, "
+        "which this sink cannot hold beside what is below it"
+    )

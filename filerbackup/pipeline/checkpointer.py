@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from filerbackup.errors import StateError
 from filerbackup.pipeline.apply import Applier
+from filerbackup.pipeline.guard import Guard
 from filerbackup.pipeline.watcher import Watcher
 from filerbackup.sinks.base import Sink
 from filerbackup.state.base import Checkpoint, CheckpointStore
@@ -24,13 +25,15 @@ class Checkpointer:
         store: CheckpointStore,
         sink: Sink,
         applier: Applier,
+        guard: Guard,
         position: Callable[[], Checkpoint],
         watcher: Watcher,
     ) -> None:
-        self._store, self._sink, self._applier = store, sink, applier
+        self._store, self._sink, self._applier, self._guard = store, sink, applier, guard
         self._position = position
         self._watcher = watcher
         self._saved: Checkpoint | None = None
+        self._settled: list[str] = []
         self._one_at_a_time = asyncio.Lock()
 
     @property
@@ -52,18 +55,27 @@ class Checkpointer:
             except StateError as error:
                 self._watcher.complain("checkpoint not stored, will be tried again", error)
 
-    async def save(self, *, force: bool = False) -> None:
-        """Flush, then store. Raises StateError, or what the sink's flush raises."""
+    async def save(self, *, force: bool = False, last: bool = False) -> None:
+        """Flush, then store. Raises StateError, or what the sink's flush raises.
+
+        `last`: nothing comes after it, so that what can wait otherwise is stored too.
+        """
         async with self._one_at_a_time:
             position = self._position()
-            settled = self._applier.take_settled()
+            # Kept until it is forgotten for good: a save can break off, or be cancelled, at any point.
+            self._settled += self._applier.take_settled()
+            settled, carried_out = tuple(self._settled), self._guard.carried_out
             moved = self._saved is None or replace(position, updated_ns=0) != replace(
                 self._saved, updated_ns=0
             )
-            if not (moved or settled or force):
+            if not (moved or settled or carried_out or force or last or self._guard.has_news):
                 return
             await self._sink.flush()
+            # What is held counts as done at this position: it is recorded before that is stored.
+            await self._guard.forget(carried_out)
+            await self._guard.flush(position.offset_ns, now=last)
             if moved or force:
                 await self._store.save(replace(position, updated_ns=time.time_ns()))
                 self._saved = position
             await self._applier.forget(settled)
+            del self._settled[: len(settled)]

@@ -20,7 +20,7 @@ class Operation(Work):
 
     `failures`: how often it failed by its own fault. `sink_took`: how much the sink had taken in all
     when it last failed, or was first begun (-1: not yet). `guarded`: the delete guard is asked before
-    it removes something. `counted`: as part of a tree it has counted already.
+    it removes something. `counted`: it has counted this one already.
     """
 
     ts_ns: int

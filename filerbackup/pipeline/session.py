@@ -19,10 +19,12 @@ from functools import partial
 from typing import Any
 
 from filerbackup.errors import SinkError, SourceUnreachable, StateError
-from filerbackup.events import Change, Event, Heartbeat, Marker
+from filerbackup.events import Change, Event, Heartbeat, Marker, Rename
 from filerbackup.pipeline.apply import Applier, Ends
 from filerbackup.pipeline.checkpointer import Checkpointer
+from filerbackup.pipeline.decisions import Decisions
 from filerbackup.pipeline.filters import Scope
+from filerbackup.pipeline.guard import Guard
 from filerbackup.pipeline.layout import Layout
 from filerbackup.pipeline.limiter import Limiter
 from filerbackup.pipeline.planner import Operation, Planner, Write
@@ -41,6 +43,8 @@ SILENT_AFTER_NS = 15_000_000_000
 """A caught-up filer is heard of every 5 s; after this long nobody knows what it has."""
 COMPARE_AGAIN_S = 30.0
 """After a comparison that broke off."""
+MOST_NOT_RECORDED = 20_000
+"""Held deletes in memory before the stream waits for them to be recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,8 @@ class Way:
     planner: Planner
     watcher: Watcher
     limiter: Callable[[], Limiter]
-    applier: Callable[[Limiter], Applier]
+    guard: Callable[[], Guard]
+    applier: Callable[[Limiter, Guard], Applier]
     generation: Callable[[], int]
     holder: str
 
@@ -91,8 +96,12 @@ class Session:
         if compare_soon:
             self._compare_wanted.set()
         limiter = way.limiter()
-        self._applier = way.applier(limiter)
+        self._guard = way.guard()
+        self._applier = way.applier(limiter, self._guard)
         self._scheduler: Scheduler[Operation] = Scheduler(self._applier.attempt, limiter)
+        self._decisions = Decisions(
+            self._guard, way.planner, self._scheduler, way.watcher, lambda: self.offset_ns
+        )
         self._watermark = Watermark(start.checkpoint.offset_ns)
         self._phase = start.checkpoint.phase
         self._snapshot = self._new_snapshot(start.checkpoint.offset_ns)
@@ -101,7 +110,7 @@ class Session:
         self._heard_ns = time.time_ns()
         self._compared_ns = start.checkpoint.compared_ns
         self._checkpointer = Checkpointer(
-            way.checkpoints, way.ends.sink, self._applier, self._position, way.watcher
+            way.checkpoints, way.ends.sink, self._applier, self._guard, self._position, way.watcher
         )
 
     # -- what others may ask ----------------------------------------------------------------------
@@ -142,6 +151,7 @@ class Session:
         letters = await self._way.ends.letters.all()
         self._applier.know_letters(letters)
         self._way.watcher.lettered.update(letter.key for letter in letters)
+        await self._guard.load()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(keeper()) for keeper in (*keepers, *self._keepers())]
             async with self._scheduler:
@@ -155,11 +165,15 @@ class Session:
                     await self._wind_down()
             for task in tasks:
                 task.cancel()
-        await self._checkpointer.save()
+        await self._checkpointer.save(last=True)
         return finished
 
     def _keepers(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-        keepers: list[Callable[[], Coroutine[Any, Any, None]]] = [self._checkpointer.run, self._retry_letters]
+        keepers: list[Callable[[], Coroutine[Any, Any, None]]] = [
+            self._checkpointer.run,
+            self._retry_letters,
+            self._decisions.run,
+        ]
         if not self._one_shot:
             keepers.append(self._reconcile_now_and_then)
         return keepers
@@ -177,8 +191,10 @@ class Session:
             )
 
     async def _work(self) -> None:
+        await self._decisions.look()
         if self._phase is Phase.SNAPSHOT:
             await self._take_snapshot()
+        await self._know_tree()
         self._way.watcher.recovered()
         await self._follow()
         await self._scheduler.drain()
@@ -210,6 +226,7 @@ class Session:
             counting.cancel()
         if checkpoint.sweep and not self._was_empty and not self._way.layout.keeps_deleted:
             if self._may_sweep:
+                await self._know_tree()
                 await self._snapshot.sweep()
                 await self._scheduler.drain()
             else:
@@ -221,6 +238,15 @@ class Session:
         watcher.logger.info(
             "snapshot done: %d files written, %d swept", watcher.counters.written, watcher.counters.swept
         )
+
+    async def _know_tree(self) -> None:
+        """Count the live tree when the delete guard needs to know how large it is."""
+        if not self._guard.wants_tree or self._way.layout.keeps_deleted:
+            return
+        entries = 0
+        async for _ in self._way.ends.source.walk():
+            entries += 1
+        self._guard.tree_is(entries)
 
     async def _count_ahead(self, after: str) -> None:
         """For the estimate of the rest; a walk that breaks off only leaves it out."""
@@ -236,7 +262,14 @@ class Session:
     def _new_snapshot(self, offset_ns: int) -> Snapshot:
         way = self._way
         return Snapshot(
-            way.ends, way.scope, way.layout, way.planner, self._scheduler, way.watcher, offset_ns=offset_ns
+            way.ends,
+            way.scope,
+            way.layout,
+            way.planner,
+            self._scheduler,
+            way.watcher,
+            self._guard,
+            offset_ns=offset_ns,
         )
 
     # -- following --------------------------------------------------------------------------------
@@ -261,6 +294,7 @@ class Session:
                 watcher.trouble("source-error", error)
             await asyncio.sleep(backoff_s(failures, random.random, longest_s=5.0))
             since_ns = self._position().offset_ns
+            self._guard.read_again()
             if self._filer_in_use() != filer:
                 since_ns -= FAILOVER_MARGIN_NS
 
@@ -281,8 +315,10 @@ class Session:
         if isinstance(operation, Write) and change.ts_ns <= self._repeats_until_ns:
             # The sink most likely holds this very version; the log only repeats it.
             operation.look = True
-        if operation is None:
+        if operation is None or not self._guard.lets(operation, moved_out=isinstance(change, Rename)):
             self._watermark.pass_by(change.ts_ns)
+            if self._guard.deletes.pending > MOST_NOT_RECORDED:
+                await self._checkpointer.save()
             return
         ticket = self._watermark.add(change.ts_ns)
         if change.ts_ns <= self._checkpointer.saved_offset_ns:
@@ -322,7 +358,11 @@ class Session:
         began_ns = time.time_ns()
         differed = await snapshot.reconcile(sweep=sweep)
         self._compared_ns = began_ns
-        self._way.watcher.logger.info("compared: %d differed and are mended", differed)
+        self._way.watcher.logger.info(
+            "compared: %d differed and are mended%s",
+            differed,
+            ", but for deletes" if self._guard.holds else "",
+        )
 
     async def _retry_letters(self) -> None:
         """Try dead letters again that a person asked for."""

@@ -16,6 +16,7 @@ from filerbackup.errors import SourceUnreachable
 from filerbackup.events import Entry, EntryKind
 from filerbackup.pipeline.apply import Ends
 from filerbackup.pipeline.filters import Scope
+from filerbackup.pipeline.guard import Guard
 from filerbackup.pipeline.layout import Layout
 from filerbackup.pipeline.planner import Operation, Planner
 from filerbackup.pipeline.scheduler import Scheduler
@@ -71,6 +72,7 @@ class Snapshot:
         planner: Planner,
         scheduler: Scheduler[Operation],
         watcher: Watcher,
+        guard: Guard,
         *,
         offset_ns: int,
     ) -> None:
@@ -78,6 +80,7 @@ class Snapshot:
         self._scope, self._layout, self._planner = scope, layout, planner
         self._scheduler = scheduler
         self._watcher = watcher
+        self._guard = guard
         self._offset_ns = offset_ns
         self._done: Contiguous[str] = Contiguous("")
 
@@ -90,10 +93,14 @@ class Snapshot:
         """Write what the sink lacks. With `compare` what is there already and equal is left alone."""
         self._done = Contiguous(after)
         merge = compare and not self._layout.keeps_dates
+        walked = 0
         async with aclosing(self._sink.list("", after.rstrip("/"))) as objects:
             listing = Listing(objects) if merge else None
             async for entry in self._source.walk(after):
+                walked += 1
                 await self._copy_one(entry, listing, look=compare and not merge)
+        if not after:
+            self._guard.tree_is(walked)
         await self._scheduler.drain()
 
     async def _copy_one(self, entry: Entry, listing: Listing | None, *, look: bool) -> None:
@@ -107,9 +114,15 @@ class Snapshot:
         write.look = look
         await self._scheduler.submit(write, partial(self._done.finish, ticket))
 
-    async def sweep(self) -> None:
-        """Remove what only the sink has, each only when the live filer confirms it."""
+    async def sweep(self) -> int:
+        """Remove what only the sink has, each only when the live filer confirms it.
+
+        A directory comes after what is in it, so that the delete guard counts one by one. Returns how
+        many are to be removed, as far as the delete guard admits them.
+        """
         await self._require_root()
+        now_ns, found = await self._source.now_ns(), 0
+        waiting: list[Listed] = []
         walk = self._source.walk()
         live: Entry | None = await anext(walk, None)
         async with aclosing(self._sink.list()) as objects:
@@ -117,19 +130,30 @@ class Snapshot:
                 at = sort_key(listed.key, listed.kind is EntryKind.DIRECTORY)
                 while live is not None and self._place(live) < at:
                     live = await anext(walk, None)
-                if live is None or self._place(live) != at:
-                    await self._sweep_one(listed)
+                while waiting and not listed.key.startswith(waiting[-1].key + "/"):
+                    found += await self._sweep_one(waiting.pop(), now_ns)
+                if live is not None and self._place(live) == at:
+                    continue
+                if listed.kind is EntryKind.DIRECTORY:
+                    waiting.append(listed)
+                else:
+                    found += await self._sweep_one(listed, now_ns)
+        while waiting:
+            found += await self._sweep_one(waiting.pop(), now_ns)
+        return found
 
-    async def _sweep_one(self, listed: Listed) -> None:
+    async def _sweep_one(self, listed: Listed, now_ns: int) -> bool:
+        if self._guard.spares(listed.key):
+            return False
         path = self._scope.absolute(listed.key)
         live = await self._source.lookup(path)
         is_directory = listed.kind is EntryKind.DIRECTORY
         if live is not None and live.is_directory == is_directory:
-            return
-        self._watcher.counters.swept += 1
+            return False
         # Not a removal outright: it looks again when its turn comes, in order with other changes.
-        refresh = self._planner.refresh(self._offset_ns, listed.key, path)
+        refresh = self._planner.refresh(now_ns, listed.key, path, guarded=True, tree=is_directory)
         await self._scheduler.submit(refresh, _nothing)
+        return True
 
     async def reconcile(self, *, sweep: bool) -> int:
         """Compare while the log is being followed; what differs is read anew from the live filer.
@@ -138,11 +162,12 @@ class Snapshot:
         it read come after it and are themselves followed by the newer ones: the end is the same.
         Returns how many differed.
         """
-        differed = 0
+        differed = walked = 0
         merge = not self._layout.keeps_dates
         async with aclosing(self._sink.list()) as objects:
             listing = Listing(objects)
             async for entry in self._source.walk():
+                walked += 1
                 key = self._layout.key(entry)
                 if key is None or self._planner.write(0, entry) is None:
                     continue
@@ -151,13 +176,11 @@ class Snapshot:
                     continue
                 differed += 1
                 await self._scheduler.submit(
-                    self._planner.refresh(self._offset_ns, key, entry.path), _nothing
+                    self._planner.refresh(self._offset_ns, key, entry.path, guarded=True, tree=False),
+                    _nothing,
                 )
-        if sweep:
-            before = self._watcher.counters.swept
-            await self.sweep()
-            differed += self._watcher.counters.swept - before
-        return differed
+        self._guard.tree_is(walked)
+        return differed + (await self.sweep() if sweep else 0)
 
     def _place(self, entry: Entry) -> bytes:
         return sort_key(self._scope.relative(entry.path), entry.is_directory)

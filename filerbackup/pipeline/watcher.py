@@ -14,6 +14,8 @@ from filerbackup.state.base import DeadLetter
 
 REPEAT_EVERY_S = 30.0
 """A problem that lasts is logged again after this long, not at every try."""
+REMIND_EVERY_S = 3600.0
+"""The same for what waits for a person's decision."""
 
 
 class Listener(Protocol):
@@ -63,7 +65,8 @@ class Counters:
 class Watcher:
     """One a replicator, for the whole life of the process.
 
-    `lettered` are the sink keys that this process gave up and has not written since. `state` is one
+    `lettered` are the sink keys that this process gave up and has not written since, `held` is how
+    many deletes the delete guard holds. `state` is one
     of the words of `filerbackup.state.base.Status`. `logger` carries the sink's name, `prefix` tells
     its keys from those of other sinks to the listener. `counts_ahead`: the listener wants to know in
     advance how much a snapshot will be, at the price of a second walk.
@@ -78,6 +81,8 @@ class Watcher:
     error: str = ""
     fatal: FilerBackupError | None = None
     lettered: set[str] = field(default_factory=set)
+    held: int = 0
+    _reminded_at: float = -REMIND_EVERY_S
     _spoke_at: dict[str, float] = field(default_factory=dict)
 
     def begun(self, operation: Operation) -> None:
@@ -97,7 +102,7 @@ class Watcher:
             case Move():
                 counters.moved += 1
             case Remove():
-                counters.removed += 1
+                counters.removed += copied_bytes is not None
             case Refresh():
                 counters.refreshed += 1
         if self.listener is not None and _has_content(operation):
@@ -145,6 +150,14 @@ class Watcher:
         )  # fmt: skip
         if self.listener is not None:
             self.listener.failed(self.prefix + letter.key)
+
+    def reminds_of_held(self) -> bool:
+        """Whether it is time to say that deletes are held; from then on it is not, for a while."""
+        now = time.monotonic()
+        if now - self._reminded_at < REMIND_EVERY_S:
+            return False
+        self._reminded_at = now
+        return True
 
     def complain(self, what: str, error: Exception) -> None:
         """Something that is tried again went wrong: said once, then now and then."""

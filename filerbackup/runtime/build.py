@@ -14,6 +14,7 @@ from filerbackup.observe.logs import bind
 from filerbackup.pipeline.apply import Applier, Ends
 from filerbackup.pipeline.budget import ByteBudget
 from filerbackup.pipeline.filters import Scope
+from filerbackup.pipeline.guard import Guard
 from filerbackup.pipeline.layout import Dated, Layout, Mirror
 from filerbackup.pipeline.limiter import Limiter
 from filerbackup.pipeline.planner import Planner
@@ -27,7 +28,8 @@ from filerbackup.sinks.registry import create_sink
 from filerbackup.source.filer import FilerSource
 from filerbackup.source.volumes import Volumes
 from filerbackup.state.checkpoints import FilerCheckpoints, FilerStatus
-from filerbackup.state.dry_run import DryRunCheckpoints, DryRunLetters, DryRunStatus
+from filerbackup.state.dry_run import DryRunCheckpoints, DryRunHeld, DryRunLetters, DryRunStatus
+from filerbackup.state.held import FilerHeldDeletes
 from filerbackup.state.kv import KeyValues
 from filerbackup.state.lease import FilerLease, owner_name
 from filerbackup.state.letters import FilerDeadLetters, PairDirectory
@@ -44,6 +46,7 @@ class Shared:
     budget: ByteBudget
     cluster: str
     owner: str
+    buckets_directory: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +70,15 @@ def make_shared(
 ) -> Shared:
     """The shared parts."""
     source = settings.source
+    buckets = buckets or "/buckets"
     scope = Scope(
         source.path,
         exclude_paths=source.exclude_paths,
         exclude_names=source.exclude_names,
-        buckets_directory=buckets or "/buckets",
+        buckets_directory=buckets,
     )
     budget = ByteBudget(settings.pipeline.memory_bytes)
-    return Shared(client, volumes, scope, budget, cluster, owner_name())
+    return Shared(client, volumes, scope, budget, cluster, owner_name(), buckets)
 
 
 def make_replicator(
@@ -89,7 +93,7 @@ def make_replicator(
 ) -> Built:
     """One replicator. Raises UsageError for a sink that cannot be made from its settings."""
     dry_run = settings.pipeline.dry_run
-    real_sink = create_sink(of)
+    real_sink = create_sink(of, settings.security, settings.source)
     sink: Sink = DryRunSink(real_sink) if dry_run else real_sink
     pair = pair_of(shared.scope.root, real_sink)
     values = KeyValues(shared.client)
@@ -100,6 +104,9 @@ def make_replicator(
         root=shared.scope.root,
         name=f"filerbackup-{of.name}",
         holds=shared.scope.holds,
+        buckets_directory=shared.buckets_directory,
+        all_versions=settings.source.versions == "all",
+        fetch_remote=settings.source.remote_entries == "fetch",
     )
     letters = DryRunLetters() if dry_run else FilerDeadLetters(shared.client, pair)
     ends = Ends(source, sink, letters)
@@ -119,8 +126,15 @@ def make_replicator(
         generation=lambda: lease.generation,
         holder=shared.owner,
         limiter=lambda: Limiter(of.concurrency or settings.pipeline.concurrency, _clock),
-        applier=lambda limiter: Applier(
-            ends, layout, budget=shared.budget, limiter=limiter, watcher=watcher, clock=_clock
+        guard=lambda: Guard(
+            settings.pipeline.delete_guard,
+            (DryRunHeld if dry_run else FilerHeldDeletes)(shared.client, pair),
+            watcher,
+            shared.scope.absolute,
+            directories=sink.capabilities.directories,
+        ),
+        applier=lambda limiter, guard: Applier(
+            ends, layout, budget=shared.budget, limiter=limiter, watcher=watcher, guard=guard, clock=_clock
         ),
     )
     replicator = Replicator(

@@ -26,13 +26,15 @@ _log = logging.getLogger(__name__)
 class Outcome:
     """What came of one sink. `error` is None when its replicator ended as it should.
 
-    `dead_letters`: how many objects are not in the sink. `finished`: a one-shot run did all that it
+    `dead_letters`: how many objects are not in the sink. `held`: how many deletes wait for a
+    person's decision. `finished`: a one-shot run did all that it
     was to do; `trouble`: what kept it. `offset_ns`: the last low watermark.
     """
 
     name: str
     counters: Counters
     dead_letters: int
+    held: int
     offset_ns: int
     error: FilerBackupError | None
     finished: bool
@@ -142,6 +144,7 @@ class Service:
             built.name,
             watcher.counters,
             len(watcher.lettered),
+            watcher.held,
             built.replicator.offset_ns,
             failure,
             built.replicator.finished,

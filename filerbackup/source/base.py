@@ -44,3 +44,10 @@ class Source(Protocol):
     def content(self, entry: Entry) -> Content:
         """The bytes of a file entry."""
         ...
+
+    async def fetch(self, entry: Entry) -> Entry | None:
+        """What to copy for an entry that is only in remote storage: the entry with its bytes at hand.
+
+        None: such entries are left out. Raises ChunkGone, Unreadable, SourceUnreachable, SourceRefused.
+        """
+        ...

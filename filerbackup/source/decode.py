@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from filerbackup.events import Chunk, Entry, EntryKind
+from filerbackup.filer.fileid import file_id_of
 from filerbackup.filer.stubs import filer_pb2 as pb
 from filerbackup.source.checks import plausible_md5
 
@@ -55,12 +56,6 @@ def chunk_from_pb(message: pb.FileChunk) -> Chunk:
         message.sse_type,
         message.e_tag,
     )
-
-
-def file_id_of(volume_id: int, file_key: int, cookie: int) -> str:
-    """`<volume>,<hex>`: the key as bytes without leading zero bytes, then the cookie as four."""
-    key = f"{file_key:x}" if file_key else ""
-    return f"{volume_id},{'0' if len(key) % 2 else ''}{key}{cookie:08x}"
 
 
 def entry_from_pb(directory: str, message: pb.Entry) -> Entry:

@@ -6,13 +6,8 @@ other replicas and decides what all verdicts together mean.
 
 from __future__ import annotations
 
-import base64
 import enum
-import hashlib
-import hmac
-import json
 import re
-import ssl
 import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
@@ -20,9 +15,8 @@ from typing import NamedTuple, TypeVar
 import aiohttp
 from yarl import URL
 
-from filerbackup.errors import UsageError
-from filerbackup.settings.model import ClientTls, SecuritySettings
-from filerbackup.settings.secret import Secret
+from filerbackup.filer.access import read_token, tls_context
+from filerbackup.settings.model import SecuritySettings
 from filerbackup.source.quick import MOST_BYTES, QuickReads
 
 T = TypeVar("T")
@@ -35,7 +29,6 @@ READ_TIMEOUT_S = 300.0
 
 _KEEPALIVE_S = 20.0
 """Below the 30 s after which a volume server closes an idle connection."""
-_TOKEN_LIFE_S = 600
 _BUFFER_BYTES = 256 << 10
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
 _FILE_ID = re.compile(r"(\d{1,10}),[0-9a-fA-F]{8,24}(?:_\d{1,9})?", re.ASCII)
@@ -95,7 +88,7 @@ class ChunkHttp:
 
     def __init__(self, security: SecuritySettings, *, via_filer: bool, connections_per_host: int) -> None:
         self._scheme = "https" if security.https else "http"
-        self._tls = _tls_context(security.https) if security.https else None
+        self._tls = tls_context(security.https) if security.https else None
         # A filer makes the volume server's token itself.
         self._key = None if via_filer else security.volume_read_key
         self._via_filer = via_filer
@@ -256,22 +249,6 @@ class ChunkHttp:
         return self._session
 
 
-def read_token(key: Secret, file_id: str, now: float) -> str:
-    """The JSON Web Token (HS256) that a volume server wants for one chunk; bound to its file id."""
-    claims = {"fid": file_id.partition("_")[0], "exp": int(now) + _TOKEN_LIFE_S}
-    body = _base64url(json.dumps(claims, separators=(",", ":")).encode())
-    signed = f"{_TOKEN_HEADER}.{body}"
-    mac = hmac.digest(key.reveal().encode(), signed.encode(), hashlib.sha256)
-    return f"{signed}.{_base64url(mac)}"
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-_TOKEN_HEADER = _base64url(b'{"alg":"HS256","typ":"JWT"}')
-
-
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
     """The body, never more than `limit` bytes of it. Raises Longer."""
     length = response.content_length
@@ -305,16 +282,3 @@ def _verdict(status: int) -> Verdict:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _tls_context(tls: ClientTls) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=tls.ca or None)
-        if tls.cert:
-            context.load_cert_chain(tls.cert, tls.key or None)
-    except (OSError, ssl.SSLError) as error:
-        raise UsageError(
-            f"cannot use the TLS files of https.client: {_line(error)}",
-            hint="check ca, cert and key of [https.client] in security.toml",
-        ) from None
-    return context

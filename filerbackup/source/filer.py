@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
 
 from filerbackup.content import Content, InlineContent
@@ -10,7 +11,10 @@ from filerbackup.events import Entry, EntryKind, Event
 from filerbackup.filer.client import FilerClient
 from filerbackup.source.content import FileContent
 from filerbackup.source.decode import entry_from_pb
+from filerbackup.source.links import HardLinks
+from filerbackup.source.remote import RemoteEntries
 from filerbackup.source.subscribe import Subscription
+from filerbackup.source.versions import SUFFIX, Versions
 from filerbackup.source.volumes import Volumes
 from filerbackup.source.walk import TreeWalk
 
@@ -18,7 +22,11 @@ _LOG_DIRECTORY = "/topics/.system/log"
 
 
 class FilerSource:
-    """Satisfies `filerbackup.source.base.Source`."""
+    """Satisfies `filerbackup.source.base.Source`.
+
+    `all_versions`: show a bucket with versions as the filer keeps it, not the current ones alone.
+    `fetch_remote`: have the filer fetch what is only in remote storage, else leave it out.
+    """
 
     def __init__(
         self,
@@ -28,11 +36,19 @@ class FilerSource:
         root: str,
         name: str,
         holds: Callable[[Entry], bool],
+        buckets_directory: str = "/buckets",
+        all_versions: bool = False,
+        fetch_remote: bool = True,
     ) -> None:
         self._client = client
         self._volumes = volumes
         self._root = root
         self._holds = holds
+        # Who watches a directory of versions wants to see them.
+        all_versions = all_versions or f"{SUFFIX}/" in f"{root}/"
+        self._versions = None if all_versions else Versions(client, buckets_directory)
+        self._remote = RemoteEntries(client, fetch=fetch_remote)
+        self._links = HardLinks(self.lookup)
         # A bare prefix would match the folder's namesakes too: /w also stands for /w2.
         self._subscription = Subscription(client, name, "/" if root == "/" else root + "/")
 
@@ -49,19 +65,36 @@ class FilerSource:
                 return _minute_ns(day.name, file.name)
         return None
 
-    def subscribe(self, since_ns: int, until_ns: int | None = None) -> AsyncGenerator[Sequence[Event], None]:
+    async def subscribe(
+        self, since_ns: int, until_ns: int | None = None
+    ) -> AsyncGenerator[Sequence[Event], None]:
         """The change log from there on."""
-        return self._subscription.events(since_ns, until_ns)
+        objects = None if self._versions is None else self._versions.view()
+        async with aclosing(self._subscription.events(since_ns, until_ns)) as stream:
+            async for batch in stream:
+                translated = await objects.translate(batch) if objects else batch
+                yield await self._links.spread(translated)
 
     async def lookup(self, path: str) -> Entry | None:
         """The live entry."""
+        if self._versions is not None and await self._versions.covers(path):
+            return await self._versions.find(path)
         directory, _, name = path.rpartition("/")
         found = await self._client.lookup(directory or "/", name)
         return None if found is None else entry_from_pb(directory or "/", found)
 
-    def walk(self, after: str = "") -> AsyncGenerator[Entry, None]:
+    async def walk(self, after: str = "") -> AsyncGenerator[Entry, None]:
         """The live tree."""
-        return TreeWalk(self._client, self._root, self._holds).entries(after)
+        walk = TreeWalk(self._client, self._root, self._holds, self._versions)
+        async with aclosing(walk.entries(after)) as entries:
+            async for entry in entries:
+                if self._remote.keeps(entry):
+                    self._links.note(entry)
+                    yield entry
+
+    async def fetch(self, entry: Entry) -> Entry | None:
+        """The entry with its bytes in the cluster."""
+        return await self._remote.fetch(entry)
 
     def content(self, entry: Entry) -> Content:
         """The entry's bytes; nothing for a symlink or a bare directory."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 STATE_DIRECTORY = "/etc/filerbackup"
-"""What filerbackup keeps as entries on the filer (dead letters); never content of a backup."""
+"""What filerbackup keeps as entries on the filer (dead letters, held deletes); never content of a backup."""
 
 
 class Phase(enum.Enum):
@@ -86,6 +86,61 @@ class Status:
     log_horizon_ns: int | None = None
 
 
+class HeldDelete(NamedTuple):
+    """A removal that was not carried out: of `key` in the sink, because `path` is gone at the source."""
+
+    key: str
+    path: str
+
+
+class Decision(enum.Enum):
+    """What a person says about held deletes."""
+
+    ALLOW = "allow"
+    DISCARD = "discard"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteWish:
+    """A decision that is still to be carried out; `asked_ns` tells it from other ones.
+
+    `kept`: what was discarded earlier is to be removed too.
+    """
+
+    decision: Decision
+    asked_ns: int
+    kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GuardRecord:
+    """What the delete guard of one (source folder, sink) remembers beside the batches of held deletes.
+
+    `tripped_ns`: since when deletes are held, by the writer's clock; 0: they are not. `held`: how
+    many wait for a decision. `held_until_ns`: the newest log position among them. Batches above
+    `decided_to` wait for a decision; of the others those in `allowed` are being carried out, and the
+    rest is kept: the copies stay. Deletes of the log up to `allowed_until_ns` have been decided on
+    and pass; up to `kept_until_ns` they do not, where the key is kept. `answered_ns`: the newest wish
+    that was carried out. `counts` and `compared` are the counted removals, (start of a span in ns,
+    number), of the log up to `counted_to_ns` and of comparisons. `tree`: how many entries the live
+    tree had at `tree_ns`; None: not known.
+    """
+
+    tripped_ns: int = 0
+    held: int = 0
+    held_until_ns: int = 0
+    decided_to: int = 0
+    allowed: tuple[int, ...] = ()
+    allowed_until_ns: int = 0
+    kept_until_ns: int = 0
+    answered_ns: int = 0
+    counted_to_ns: int = 0
+    counts: tuple[tuple[int, int], ...] = ()
+    compared: tuple[tuple[int, int], ...] = ()
+    tree: int | None = None
+    tree_ns: int = 0
+
+
 class CheckpointStore(Protocol):
     """One (source folder, sink)'s checkpoint."""
 
@@ -115,6 +170,46 @@ class DeadLetterStore(Protocol):
 
     async def all(self) -> Sequence[DeadLetter]:
         """All of them, oldest first."""
+        ...
+
+
+class HeldStore(Protocol):
+    """One (source folder, sink)'s held deletes, in numbered batches, and the wishes about them."""
+
+    async def load(self) -> GuardRecord:
+        """What was saved last, or an empty record."""
+        ...
+
+    async def save(self, record: GuardRecord) -> None:
+        """Replace it; durable when this returns."""
+        ...
+
+    def batches(self) -> AsyncIterator[tuple[int, Sequence[HeldDelete]]]:
+        """All batches, by ascending number, lazily."""
+        ...
+
+    async def read(self, number: int) -> Sequence[HeldDelete]:
+        """One batch; empty when there is none."""
+        ...
+
+    async def put(self, number: int, deletes: Sequence[HeldDelete]) -> None:
+        """Keep a batch, replacing the one with that number; durable when this returns."""
+        ...
+
+    async def remove(self, number: int) -> None:
+        """Drop a batch. Absent is fine."""
+        ...
+
+    async def wish(self) -> DeleteWish | None:
+        """What a person asked for, until it is forgotten."""
+        ...
+
+    async def ask(self, wish: DeleteWish) -> None:
+        """Leave a wish; it replaces an older one."""
+        ...
+
+    async def forget_wish(self) -> None:
+        """It was carried out. Absent is fine."""
         ...
 
 

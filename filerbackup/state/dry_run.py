@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from filerbackup.state.base import Checkpoint, DeadLetter, Status
+from filerbackup.state.base import Checkpoint, DeadLetter, DeleteWish, GuardRecord, HeldDelete, Status
 from filerbackup.state.checkpoints import FilerCheckpoints, FilerStatus
+from filerbackup.state.held import FilerHeldDeletes
 
 
 class DryRunCheckpoints(FilerCheckpoints):
@@ -38,3 +39,26 @@ class DryRunLetters:
     async def all(self) -> Sequence[DeadLetter]:
         """None."""
         return ()
+
+
+class DryRunHeld(FilerHeldDeletes):
+    """Loads what is held, and forgets what it is told to keep; nobody's wish is carried out."""
+
+    async def save(self, record: GuardRecord) -> None:
+        """Nothing."""
+
+    async def put(self, number: int, deletes: Sequence[HeldDelete]) -> None:
+        """Nothing."""
+
+    async def remove(self, number: int) -> None:
+        """Nothing."""
+
+    async def wish(self) -> DeleteWish | None:
+        """None."""
+        return None
+
+    async def ask(self, wish: DeleteWish) -> None:
+        """Nothing."""
+
+    async def forget_wish(self) -> None:
+        """Nothing."""

@@ -36,19 +36,7 @@ class FilerDeadLetters:
 
     async def remove(self, letter_id: str) -> bool:
         """Drop it."""
-        try:
-            found = await self._client.lookup(self._directory, f"{letter_id}.json")
-            if found is None:
-                return False
-            request = pb.DeleteEntryRequest(
-                directory=self._directory, name=f"{letter_id}.json", is_delete_data=True
-            )
-            answer = await self._client.call(lambda stub: stub.DeleteEntry, request)
-        except FilerBackupError as error:
-            raise StateError(f"cannot remove a dead letter: {error}") from None
-        if answer.error and "no entry is found" not in answer.error:
-            raise StateError(f"cannot remove a dead letter: {answer.error[:300]}")
-        return True
+        return await remove_entry(self._client, self._directory, f"{letter_id}.json")
 
     async def all(self) -> Sequence[DeadLetter]:
         """All, oldest first."""
@@ -132,6 +120,20 @@ async def write_entry(
         raise StateError(f"cannot write {directory}/{name}: {error}", hint=error.hint) from None
     if answer.error and not (exclusive and answer.error_code == _ALREADY_EXISTS):
         raise StateError(f"cannot write {directory}/{name}: {answer.error[:300]}")
+
+
+async def remove_entry(client: FilerClient, directory: str, name: str) -> bool:
+    """Drop what `write_entry` stored; False when there was none. Raises StateError."""
+    try:
+        if await client.lookup(directory, name) is None:
+            return False
+        request = pb.DeleteEntryRequest(directory=directory, name=name, is_delete_data=True)
+        answer = await client.call(lambda stub: stub.DeleteEntry, request)
+    except FilerBackupError as error:
+        raise StateError(f"cannot remove {directory}/{name}: {error}") from None
+    if answer.error and "no entry is found" not in answer.error:
+        raise StateError(f"cannot remove {directory}/{name}: {answer.error[:300]}")
+    return True
 
 
 async def read_entries(client: FilerClient, directory: str) -> list[dict[str, Any]]:

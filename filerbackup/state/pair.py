@@ -57,10 +57,18 @@ class Pair:
 def weed_checkpoint_keys(path: str, identity: tuple[str, ...]) -> tuple[bytes, ...]:
     """Where `weed filer.backup` keeps its offset for a folder and a sink, newest form first.
 
-    `identity` is the sink's kind, endpoint, bucket and directory exactly as its file has them (kind
-    and directory for a local one). weed 4.45 and later hash the folder and that, divided by zero
-    bytes; before, only kind and directory, run together. The key is `backup.` and the second four
-    bytes of the MD5. weed takes the folder as it was given, with or without a slash at its end.
+    `identity` is the sink's kind, what tells its place, and its directory, exactly as its file has them:
+
+        local                   directory
+        s3                      endpoint, bucket, directory
+        google_cloud_storage    bucket, directory
+        azure                   account, endpoint, container, directory
+        backblaze               bucket, directory
+        filer                   grpcAddress, directory
+
+    weed 4.45 and later hash the folder and that, divided by zero bytes; before, only kind and directory,
+    run together. The key is `backup.` and the second four bytes of the MD5. weed takes the folder as it
+    was given, with or without a slash at its end.
     """
     folders = dict.fromkeys((path, path.rstrip("/") + "/"))
     return (

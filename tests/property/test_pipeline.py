@@ -1,7 +1,8 @@
 """The whole pipeline against a simple model: random histories, random failures, crashes at any step.
 
 Checked at the end: the sink holds what the source holds. Checked at every stored checkpoint: what is
-durable covers all changes up to it (the promises durable-first and replay-safe).
+durable covers all changes up to it (the promises durable-first and replay-safe). With a delete guard
+in the way what is held must be recorded by then, and at the end all of it is allowed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import random
+from dataclasses import replace
 from unittest.mock import patch
 
 from hypothesis import HealthCheck, given, settings
@@ -22,17 +24,19 @@ from filerbackup.pipeline import checkpointer
 from filerbackup.pipeline.apply import Applier, Ends
 from filerbackup.pipeline.budget import ByteBudget
 from filerbackup.pipeline.filters import Scope
+from filerbackup.pipeline.guard import Guard
 from filerbackup.pipeline.layout import Dated, Layout, Mirror
 from filerbackup.pipeline.limiter import Limiter
 from filerbackup.pipeline.planner import Planner
 from filerbackup.pipeline.session import Session, Way
 from filerbackup.pipeline.start import choose_start
 from filerbackup.pipeline.watcher import Watcher
+from filerbackup.settings.model import DeleteGuard
 from filerbackup.sinks.base import Capabilities
 from filerbackup.sinks.memory import MemorySink
-from filerbackup.state.base import Checkpoint, Phase
+from filerbackup.state.base import Checkpoint, Decision, DeleteWish, Phase
 from tests.support.model_filer import ROOT, ModelFiler
-from tests.support.model_state import ModelCheckpoints, ModelLetters
+from tests.support.model_state import ModelCheckpoints, ModelHeld, ModelLetters
 
 NAMES = ["a", "b", "a-b", "c.d", "é"]
 paths = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map(lambda parts: "/".join([ROOT, *parts]))
@@ -58,6 +62,8 @@ class World:
         self.filer = ModelFiler(rng)
         self.sink = MemorySink(capabilities=capabilities)
         self.letters = ModelLetters()
+        self.held = ModelHeld()
+        self.limits = DeleteGuard()
         self.checkpoints = ModelCheckpoints(self.check_durable)
         self.scope = Scope(ROOT)
         self.layout: Layout = Dated(self.scope.relative) if dated else Mirror(self.scope.relative)
@@ -82,8 +88,14 @@ class World:
         watcher = Watcher(_quiet())
         budget = ByteBudget(64)
 
-        def applier(limiter: Limiter) -> Applier:
-            return Applier(ends, self.layout, budget=budget, limiter=limiter, watcher=watcher, clock=clock)
+        def guard() -> Guard:
+            directories = self.sink.capabilities.directories
+            return Guard(self.limits, self.held, watcher, self.scope.absolute, directories=directories)
+
+        def applier(limiter: Limiter, guard: Guard) -> Applier:
+            return Applier(
+                ends, self.layout, budget=budget, limiter=limiter, watcher=watcher, guard=guard, clock=clock
+            )
 
         way = Way(
             ends=ends,
@@ -93,6 +105,7 @@ class World:
             planner=Planner(self.layout, self.sink.capabilities),
             watcher=watcher,
             limiter=lambda: Limiter(self.rng.randint(1, 6), clock),
+            guard=guard,
             applier=applier,
             generation=lambda: 1,
             holder="test",
@@ -138,6 +151,8 @@ class World:
         for path in {path for event in self.filer.log for path in touched(event)} - later:
             key = self.scope.relative(path)
             if any(letter.key == key for letter in self.letters.letters.values()):
+                continue
+            if any(held == key or held.startswith(key + "/") for held in self.held.keys):
                 continue
             entry, stored = self.filer.tree.get(path), self.sink.durable.get(key)
             if entry is None:
@@ -245,3 +260,44 @@ def test_a_mirror_in_a_bucket(history: list[list[tuple[object, ...]]], seed: int
 @given(histories, st.integers(0, 2**32))
 def test_dated_copies(history: list[list[tuple[object, ...]]], seed: int) -> None:
     check(history, random.Random(seed), OBJECTS, True, "auto")
+
+
+def ask_for(world: World, decision: Decision, *, kept: bool = False) -> None:
+    """What a person does with `filerbackup deletes`."""
+    world.held.wished = DeleteWish(decision, world.rng.randrange(1, 2**60), kept)
+
+
+async def run_guarded(
+    history: list[list[tuple[object, ...]]], rng: random.Random, capabilities: Capabilities, limit: int
+) -> None:
+    world = World(rng, capabilities, dated=False)
+    world.limits = DeleteGuard(limit=limit, window_s=1e9)
+    for steps in history:
+        world.do(steps)
+        world.break_sink()
+        if (choice := rng.randrange(4)) < 2:
+            ask_for(world, (Decision.ALLOW, Decision.DISCARD)[choice])
+        await world.live(rng.choice([rng.randrange(400), None]), wish=rng.choice(["auto", "snapshot"]))
+    world.limits = DeleteGuard()
+    ask_for(world, Decision.ALLOW, kept=True)
+    await world.live(None)
+    assert not world.held.stored
+    assert (world.held.record.held, world.held.record.tripped_ns, world.held.wished) == (0, 0, None)
+    for letter_id, letter in world.letters.letters.items():
+        world.letters.letters[letter_id] = replace(letter, retry_requested=True)
+    await world.live(None)
+    await world.live(None, wish="snapshot")
+    world.check_equal()
+
+
+@slow_machine
+@given(histories, st.integers(0, 2**32), st.sampled_from([TREES, OBJECTS]), st.integers(1, 4))
+def test_a_mirror_behind_a_delete_guard(
+    history: list[list[tuple[object, ...]]], seed: int, capabilities: Capabilities, limit: int
+) -> None:
+    with (
+        patch.object(retry, "FIRST_DELAY_S", 1e-5),
+        patch.object(retry, "LONGEST_DELAY_S", 1e-4),
+        patch.object(checkpointer, "EVERY_S", 1e-4),
+    ):
+        asyncio.run(run_guarded(history, random.Random(seed), capabilities, limit))

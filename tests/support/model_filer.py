@@ -98,6 +98,12 @@ class ModelFiler:
             self.log.append(Delete(self._tick(), self.tree.pop(gone)))
         return True
 
+    def drop(self, path: str) -> None:
+        """Delete a tree as some stores drop a bucket: the log tells of its top alone."""
+        top = self.tree[path]
+        self.tree = {p: entry for p, entry in self.tree.items() if p != path and not p.startswith(path + "/")}
+        self.log.append(Delete(self._tick(), top))
+
     def rename(self, old: str, new: str) -> bool:
         """Move a file or a tree to a free name."""
         if old not in self.tree or new in self.tree or not self._can_hold(new):
@@ -174,6 +180,9 @@ class ModelFiler:
 
     def content(self, entry: Entry) -> Content:
         return ModelContent(self, entry) if entry.kind is EntryKind.FILE else InlineContent(b"")
+
+    async def fetch(self, entry: Entry) -> Entry | None:
+        return entry
 
     def bytes_of(self, entry: Entry) -> bytes:
         try:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
-from filerbackup.state.base import Checkpoint, DeadLetter
+from filerbackup.state.base import Checkpoint, DeadLetter, DeleteWish, GuardRecord, HeldDelete
 
 
 class ModelCheckpoints:
@@ -44,3 +44,47 @@ class ModelLetters:
 
     async def all(self) -> Sequence[DeadLetter]:
         return list(self.letters.values())
+
+
+class ModelHeld:
+    """Satisfies `HeldStore`."""
+
+    def __init__(self) -> None:
+        self.record = GuardRecord()
+        self.stored: dict[int, Sequence[HeldDelete]] = {}
+        self.wished: DeleteWish | None = None
+        self.puts = 0
+
+    @property
+    def keys(self) -> set[str]:
+        """Everything that is recorded."""
+        return {delete.key for deletes in self.stored.values() for delete in deletes}
+
+    async def load(self) -> GuardRecord:
+        return self.record
+
+    async def save(self, record: GuardRecord) -> None:
+        self.record = record
+
+    async def batches(self) -> AsyncIterator[tuple[int, Sequence[HeldDelete]]]:
+        for number in sorted(self.stored):
+            yield number, self.stored[number]
+
+    async def read(self, number: int) -> Sequence[HeldDelete]:
+        return self.stored.get(number, ())
+
+    async def put(self, number: int, deletes: Sequence[HeldDelete]) -> None:
+        self.puts += 1
+        self.stored[number] = tuple(deletes)
+
+    async def remove(self, number: int) -> None:
+        self.stored.pop(number, None)
+
+    async def wish(self) -> DeleteWish | None:
+        return self.wished
+
+    async def ask(self, wish: DeleteWish) -> None:
+        self.wished = wish
+
+    async def forget_wish(self) -> None:
+        self.wished = None

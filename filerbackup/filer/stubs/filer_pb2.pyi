@@ -56,12 +56,15 @@ class Entry(_message.Message):
     HARD_LINK_COUNTER_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
     REMOTE_ENTRY_FIELD_NUMBER: _builtins.int
+    WORM_ENFORCED_AT_TS_NS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     is_directory: _builtins.bool
     hard_link_id: _builtins.bytes
     hard_link_counter: _builtins.int
     content: _builtins.bytes
     """not empty: the whole file, stored inside the entry"""
+    worm_enforced_at_ts_ns: _builtins.int
+    """not 0: may not be changed any more"""
     @_builtins.property
     def chunks(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileChunk]: ...
     @_builtins.property
@@ -82,10 +85,11 @@ class Entry(_message.Message):
         hard_link_counter: _builtins.int = ...,
         content: _builtins.bytes = ...,
         remote_entry: Global___RemoteEntry | None = ...,
+        worm_enforced_at_ts_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "remote_entry", b"remote_entry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "chunks", b"chunks", "content", b"content", "extended", b"extended", "hard_link_counter", b"hard_link_counter", "hard_link_id", b"hard_link_id", "is_directory", b"is_directory", "name", b"name", "remote_entry", b"remote_entry"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "chunks", b"chunks", "content", b"content", "extended", b"extended", "hard_link_counter", b"hard_link_counter", "hard_link_id", b"hard_link_id", "is_directory", b"is_directory", "name", b"name", "remote_entry", b"remote_entry", "worm_enforced_at_ts_ns", b"worm_enforced_at_ts_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -96,21 +100,27 @@ class RemoteEntry(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STORAGE_NAME_FIELD_NUMBER: _builtins.int
+    LAST_LOCAL_SYNC_TS_NS_FIELD_NUMBER: _builtins.int
+    REMOTE_E_TAG_FIELD_NUMBER: _builtins.int
     REMOTE_MTIME_FIELD_NUMBER: _builtins.int
     REMOTE_SIZE_FIELD_NUMBER: _builtins.int
     storage_name: _builtins.str
+    last_local_sync_ts_ns: _builtins.int
+    remote_e_tag: _builtins.str
     remote_mtime: _builtins.int
     remote_size: _builtins.int
     def __init__(
         self,
         *,
         storage_name: _builtins.str = ...,
+        last_local_sync_ts_ns: _builtins.int = ...,
+        remote_e_tag: _builtins.str = ...,
         remote_mtime: _builtins.int = ...,
         remote_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["remote_mtime", b"remote_mtime", "remote_size", b"remote_size", "storage_name", b"storage_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_local_sync_ts_ns", b"last_local_sync_ts_ns", "remote_e_tag", b"remote_e_tag", "remote_mtime", b"remote_mtime", "remote_size", b"remote_size", "storage_name", b"storage_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -432,6 +442,44 @@ class CreateEntryResponse(_message.Message):
 Global___CreateEntryResponse: _TypeAlias = CreateEntryResponse  # noqa: Y015
 
 @_typing.final
+class UpdateEntryRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIRECTORY_FIELD_NUMBER: _builtins.int
+    ENTRY_FIELD_NUMBER: _builtins.int
+    directory: _builtins.str
+    @_builtins.property
+    def entry(self) -> Global___Entry: ...
+    def __init__(
+        self,
+        *,
+        directory: _builtins.str = ...,
+        entry: Global___Entry | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "entry", b"entry"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateEntryRequest: _TypeAlias = UpdateEntryRequest  # noqa: Y015
+
+@_typing.final
+class UpdateEntryResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateEntryResponse: _TypeAlias = UpdateEntryResponse  # noqa: Y015
+
+@_typing.final
 class DeleteEntryRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -525,9 +573,128 @@ class AtomicRenameEntryResponse(_message.Message):
 Global___AtomicRenameEntryResponse: _TypeAlias = AtomicRenameEntryResponse  # noqa: Y015
 
 @_typing.final
-class LookupVolumeRequest(_message.Message):
+class CacheRemoteObjectToLocalClusterRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIRECTORY_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    directory: _builtins.str
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        directory: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CacheRemoteObjectToLocalClusterRequest: _TypeAlias = CacheRemoteObjectToLocalClusterRequest  # noqa: Y015
+
+@_typing.final
+class CacheRemoteObjectToLocalClusterResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entry(self) -> Global___Entry: ...
+    def __init__(
+        self,
+        *,
+        entry: Global___Entry | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CacheRemoteObjectToLocalClusterResponse: _TypeAlias = CacheRemoteObjectToLocalClusterResponse  # noqa: Y015
+
+@_typing.final
+class AssignVolumeRequest(_message.Message):
     """--- volumes -------------------------------------------------------------------------------"""
 
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    REPLICATION_FIELD_NUMBER: _builtins.int
+    TTL_SEC_FIELD_NUMBER: _builtins.int
+    DATA_CENTER_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    DISK_TYPE_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    collection: _builtins.str
+    replication: _builtins.str
+    ttl_sec: _builtins.int
+    data_center: _builtins.str
+    path: _builtins.str
+    """the filer's own rules for this path count too"""
+    disk_type: _builtins.str
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        collection: _builtins.str = ...,
+        replication: _builtins.str = ...,
+        ttl_sec: _builtins.int = ...,
+        data_center: _builtins.str = ...,
+        path: _builtins.str = ...,
+        disk_type: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "count", b"count", "data_center", b"data_center", "disk_type", b"disk_type", "path", b"path", "replication", b"replication", "ttl_sec", b"ttl_sec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AssignVolumeRequest: _TypeAlias = AssignVolumeRequest  # noqa: Y015
+
+@_typing.final
+class AssignVolumeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_ID_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    AUTH_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    REPLICATION_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    file_id: _builtins.str
+    count: _builtins.int
+    auth: _builtins.str
+    """the volume server's token for writing this file id"""
+    collection: _builtins.str
+    replication: _builtins.str
+    error: _builtins.str
+    @_builtins.property
+    def location(self) -> Global___Location: ...
+    def __init__(
+        self,
+        *,
+        file_id: _builtins.str = ...,
+        count: _builtins.int = ...,
+        auth: _builtins.str = ...,
+        collection: _builtins.str = ...,
+        replication: _builtins.str = ...,
+        error: _builtins.str = ...,
+        location: Global___Location | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["location", b"location"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth", b"auth", "collection", b"collection", "count", b"count", "error", b"error", "file_id", b"file_id", "location", b"location", "replication", b"replication"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AssignVolumeResponse: _TypeAlias = AssignVolumeResponse  # noqa: Y015
+
+@_typing.final
+class LookupVolumeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VOLUME_IDS_FIELD_NUMBER: _builtins.int
@@ -697,6 +864,7 @@ Global___GetFilerConfigurationRequest: _TypeAlias = GetFilerConfigurationRequest
 class GetFilerConfigurationResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    MASTERS_FIELD_NUMBER: _builtins.int
     DIR_BUCKETS_FIELD_NUMBER: _builtins.int
     CIPHER_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
@@ -709,9 +877,12 @@ class GetFilerConfigurationResponse(_message.Message):
     version: _builtins.str
     cluster_id: _builtins.str
     filer_group: _builtins.str
+    @_builtins.property
+    def masters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
+        masters: _abc.Iterable[_builtins.str] | None = ...,
         dir_buckets: _builtins.str = ...,
         cipher: _builtins.bool = ...,
         signature: _builtins.int = ...,
@@ -721,7 +892,7 @@ class GetFilerConfigurationResponse(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cipher", b"cipher", "cluster_id", b"cluster_id", "dir_buckets", b"dir_buckets", "filer_group", b"filer_group", "signature", b"signature", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cipher", b"cipher", "cluster_id", b"cluster_id", "dir_buckets", b"dir_buckets", "filer_group", b"filer_group", "masters", b"masters", "signature", b"signature", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -49,6 +49,11 @@ class SeaweedFilerStub:
                 request_serializer=filerbackup_dot_filer_dot_stubs_dot_filer__pb2.CreateEntryRequest.SerializeToString,
                 response_deserializer=filerbackup_dot_filer_dot_stubs_dot_filer__pb2.CreateEntryResponse.FromString,
                 _registered_method=True)
+        self.UpdateEntry = channel.unary_unary(
+                '/filer_pb.SeaweedFiler/UpdateEntry',
+                request_serializer=filerbackup_dot_filer_dot_stubs_dot_filer__pb2.UpdateEntryRequest.SerializeToString,
+                response_deserializer=filerbackup_dot_filer_dot_stubs_dot_filer__pb2.UpdateEntryResponse.FromString,
+                _registered_method=True)
         self.DeleteEntry = channel.unary_unary(
                 '/filer_pb.SeaweedFiler/DeleteEntry',
                 request_serializer=filerbackup_dot_filer_dot_stubs_dot_filer__pb2.DeleteEntryRequest.SerializeToString,
@@ -58,6 +63,16 @@ class SeaweedFilerStub:
                 '/filer_pb.SeaweedFiler/AtomicRenameEntry',
                 request_serializer=filerbackup_dot_filer_dot_stubs_dot_filer__pb2.AtomicRenameEntryRequest.SerializeToString,
                 response_deserializer=filerbackup_dot_filer_dot_stubs_dot_filer__pb2.AtomicRenameEntryResponse.FromString,
+                _registered_method=True)
+        self.AssignVolume = channel.unary_unary(
+                '/filer_pb.SeaweedFiler/AssignVolume',
+                request_serializer=filerbackup_dot_filer_dot_stubs_dot_filer__pb2.AssignVolumeRequest.SerializeToString,
+                response_deserializer=filerbackup_dot_filer_dot_stubs_dot_filer__pb2.AssignVolumeResponse.FromString,
+                _registered_method=True)
+        self.CacheRemoteObjectToLocalCluster = channel.unary_unary(
+                '/filer_pb.SeaweedFiler/CacheRemoteObjectToLocalCluster',
+                request_serializer=filerbackup_dot_filer_dot_stubs_dot_filer__pb2.CacheRemoteObjectToLocalClusterRequest.SerializeToString,
+                response_deserializer=filerbackup_dot_filer_dot_stubs_dot_filer__pb2.CacheRemoteObjectToLocalClusterResponse.FromString,
                 _registered_method=True)
         self.LookupVolume = channel.unary_unary(
                 '/filer_pb.SeaweedFiler/LookupVolume',
@@ -127,6 +142,12 @@ class SeaweedFilerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateEntry(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteEntry(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -134,6 +155,18 @@ class SeaweedFilerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AtomicRenameEntry(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AssignVolume(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CacheRemoteObjectToLocalCluster(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -211,6 +244,11 @@ def add_SeaweedFilerServicer_to_server(servicer, server):
                     request_deserializer=filerbackup_dot_filer_dot_stubs_dot_filer__pb2.CreateEntryRequest.FromString,
                     response_serializer=filerbackup_dot_filer_dot_stubs_dot_filer__pb2.CreateEntryResponse.SerializeToString,
             ),
+            'UpdateEntry': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateEntry,
+                    request_deserializer=filerbackup_dot_filer_dot_stubs_dot_filer__pb2.UpdateEntryRequest.FromString,
+                    response_serializer=filerbackup_dot_filer_dot_stubs_dot_filer__pb2.UpdateEntryResponse.SerializeToString,
+            ),
             'DeleteEntry': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteEntry,
                     request_deserializer=filerbackup_dot_filer_dot_stubs_dot_filer__pb2.DeleteEntryRequest.FromString,
@@ -220,6 +258,16 @@ def add_SeaweedFilerServicer_to_server(servicer, server):
                     servicer.AtomicRenameEntry,
                     request_deserializer=filerbackup_dot_filer_dot_stubs_dot_filer__pb2.AtomicRenameEntryRequest.FromString,
                     response_serializer=filerbackup_dot_filer_dot_stubs_dot_filer__pb2.AtomicRenameEntryResponse.SerializeToString,
+            ),
+            'AssignVolume': grpc.unary_unary_rpc_method_handler(
+                    servicer.AssignVolume,
+                    request_deserializer=filerbackup_dot_filer_dot_stubs_dot_filer__pb2.AssignVolumeRequest.FromString,
+                    response_serializer=filerbackup_dot_filer_dot_stubs_dot_filer__pb2.AssignVolumeResponse.SerializeToString,
+            ),
+            'CacheRemoteObjectToLocalCluster': grpc.unary_unary_rpc_method_handler(
+                    servicer.CacheRemoteObjectToLocalCluster,
+                    request_deserializer=filerbackup_dot_filer_dot_stubs_dot_filer__pb2.CacheRemoteObjectToLocalClusterRequest.FromString,
+                    response_serializer=filerbackup_dot_filer_dot_stubs_dot_filer__pb2.CacheRemoteObjectToLocalClusterResponse.SerializeToString,
             ),
             'LookupVolume': grpc.unary_unary_rpc_method_handler(
                     servicer.LookupVolume,
@@ -359,6 +407,33 @@ class SeaweedFiler:
             _registered_method=True)
 
     @staticmethod
+    def UpdateEntry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/filer_pb.SeaweedFiler/UpdateEntry',
+            filerbackup_dot_filer_dot_stubs_dot_filer__pb2.UpdateEntryRequest.SerializeToString,
+            filerbackup_dot_filer_dot_stubs_dot_filer__pb2.UpdateEntryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def DeleteEntry(request,
             target,
             options=(),
@@ -402,6 +477,60 @@ class SeaweedFiler:
             '/filer_pb.SeaweedFiler/AtomicRenameEntry',
             filerbackup_dot_filer_dot_stubs_dot_filer__pb2.AtomicRenameEntryRequest.SerializeToString,
             filerbackup_dot_filer_dot_stubs_dot_filer__pb2.AtomicRenameEntryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AssignVolume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/filer_pb.SeaweedFiler/AssignVolume',
+            filerbackup_dot_filer_dot_stubs_dot_filer__pb2.AssignVolumeRequest.SerializeToString,
+            filerbackup_dot_filer_dot_stubs_dot_filer__pb2.AssignVolumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CacheRemoteObjectToLocalCluster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/filer_pb.SeaweedFiler/CacheRemoteObjectToLocalCluster',
+            filerbackup_dot_filer_dot_stubs_dot_filer__pb2.CacheRemoteObjectToLocalClusterRequest.SerializeToString,
+            filerbackup_dot_filer_dot_stubs_dot_filer__pb2.CacheRemoteObjectToLocalClusterResponse.FromString,
             options,
             channel_credentials,
             insecure,

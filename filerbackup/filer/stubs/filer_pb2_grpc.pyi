@@ -37,8 +37,11 @@ class SeaweedFilerStub:
     LookupDirectoryEntry: _grpc.UnaryUnaryMultiCallable[_filer_pb2.LookupDirectoryEntryRequest, _filer_pb2.LookupDirectoryEntryResponse]
     ListEntries: _grpc.UnaryStreamMultiCallable[_filer_pb2.ListEntriesRequest, _filer_pb2.ListEntriesResponse]
     CreateEntry: _grpc.UnaryUnaryMultiCallable[_filer_pb2.CreateEntryRequest, _filer_pb2.CreateEntryResponse]
+    UpdateEntry: _grpc.UnaryUnaryMultiCallable[_filer_pb2.UpdateEntryRequest, _filer_pb2.UpdateEntryResponse]
     DeleteEntry: _grpc.UnaryUnaryMultiCallable[_filer_pb2.DeleteEntryRequest, _filer_pb2.DeleteEntryResponse]
     AtomicRenameEntry: _grpc.UnaryUnaryMultiCallable[_filer_pb2.AtomicRenameEntryRequest, _filer_pb2.AtomicRenameEntryResponse]
+    AssignVolume: _grpc.UnaryUnaryMultiCallable[_filer_pb2.AssignVolumeRequest, _filer_pb2.AssignVolumeResponse]
+    CacheRemoteObjectToLocalCluster: _grpc.UnaryUnaryMultiCallable[_filer_pb2.CacheRemoteObjectToLocalClusterRequest, _filer_pb2.CacheRemoteObjectToLocalClusterResponse]
     LookupVolume: _grpc.UnaryUnaryMultiCallable[_filer_pb2.LookupVolumeRequest, _filer_pb2.LookupVolumeResponse]
     Ping: _grpc.UnaryUnaryMultiCallable[_filer_pb2.PingRequest, _filer_pb2.PingResponse]
     GetFilerConfiguration: _grpc.UnaryUnaryMultiCallable[_filer_pb2.GetFilerConfigurationRequest, _filer_pb2.GetFilerConfigurationResponse]
@@ -55,8 +58,11 @@ class SeaweedFilerAsyncStub(SeaweedFilerStub):
     LookupDirectoryEntry: _aio.UnaryUnaryMultiCallable[_filer_pb2.LookupDirectoryEntryRequest, _filer_pb2.LookupDirectoryEntryResponse]  # type: ignore[assignment]
     ListEntries: _aio.UnaryStreamMultiCallable[_filer_pb2.ListEntriesRequest, _filer_pb2.ListEntriesResponse]  # type: ignore[assignment]
     CreateEntry: _aio.UnaryUnaryMultiCallable[_filer_pb2.CreateEntryRequest, _filer_pb2.CreateEntryResponse]  # type: ignore[assignment]
+    UpdateEntry: _aio.UnaryUnaryMultiCallable[_filer_pb2.UpdateEntryRequest, _filer_pb2.UpdateEntryResponse]  # type: ignore[assignment]
     DeleteEntry: _aio.UnaryUnaryMultiCallable[_filer_pb2.DeleteEntryRequest, _filer_pb2.DeleteEntryResponse]  # type: ignore[assignment]
     AtomicRenameEntry: _aio.UnaryUnaryMultiCallable[_filer_pb2.AtomicRenameEntryRequest, _filer_pb2.AtomicRenameEntryResponse]  # type: ignore[assignment]
+    AssignVolume: _aio.UnaryUnaryMultiCallable[_filer_pb2.AssignVolumeRequest, _filer_pb2.AssignVolumeResponse]  # type: ignore[assignment]
+    CacheRemoteObjectToLocalCluster: _aio.UnaryUnaryMultiCallable[_filer_pb2.CacheRemoteObjectToLocalClusterRequest, _filer_pb2.CacheRemoteObjectToLocalClusterResponse]  # type: ignore[assignment]
     LookupVolume: _aio.UnaryUnaryMultiCallable[_filer_pb2.LookupVolumeRequest, _filer_pb2.LookupVolumeResponse]  # type: ignore[assignment]
     Ping: _aio.UnaryUnaryMultiCallable[_filer_pb2.PingRequest, _filer_pb2.PingResponse]  # type: ignore[assignment]
     GetFilerConfiguration: _aio.UnaryUnaryMultiCallable[_filer_pb2.GetFilerConfigurationRequest, _filer_pb2.GetFilerConfigurationResponse]  # type: ignore[assignment]
@@ -90,6 +96,13 @@ class SeaweedFilerServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_filer_pb2.CreateEntryResponse, _abc.Awaitable[_filer_pb2.CreateEntryResponse]]: ...
 
     @_abc_1.abstractmethod
+    def UpdateEntry(
+        self,
+        request: _filer_pb2.UpdateEntryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_filer_pb2.UpdateEntryResponse, _abc.Awaitable[_filer_pb2.UpdateEntryResponse]]: ...
+
+    @_abc_1.abstractmethod
     def DeleteEntry(
         self,
         request: _filer_pb2.DeleteEntryRequest,
@@ -102,6 +115,20 @@ class SeaweedFilerServicer(metaclass=_abc_1.ABCMeta):
         request: _filer_pb2.AtomicRenameEntryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_filer_pb2.AtomicRenameEntryResponse, _abc.Awaitable[_filer_pb2.AtomicRenameEntryResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def AssignVolume(
+        self,
+        request: _filer_pb2.AssignVolumeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_filer_pb2.AssignVolumeResponse, _abc.Awaitable[_filer_pb2.AssignVolumeResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def CacheRemoteObjectToLocalCluster(
+        self,
+        request: _filer_pb2.CacheRemoteObjectToLocalClusterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_filer_pb2.CacheRemoteObjectToLocalClusterResponse, _abc.Awaitable[_filer_pb2.CacheRemoteObjectToLocalClusterResponse]]: ...
 
     @_abc_1.abstractmethod
     def LookupVolume(
