@@ -114,7 +114,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "google_cloud_storage": (*_NEW_FOR_OBJECTS, "endpoint"),
     "azure": _NEW_FOR_OBJECTS,
     "backblaze": (*_NEW_FOR_OBJECTS, "endpoint", "hard_delete"),
-    "filer": _NEW_FOR_EVERY_SINK,
+    "filer": (*_NEW_FOR_EVERY_SINK, "part_size", "part_concurrency"),
 }  # fmt: skip
 """What is new in a sink's section."""
 

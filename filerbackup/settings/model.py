@@ -205,7 +205,8 @@ class FilerSinkSettings(SinkSettings):
     """`[sink.filer]`: another SeaweedFS cluster.
 
     `grpc_address`: `host:grpcPort`, as weed has it in `grpcAddress`. `ttl_s` 0 and empty strings leave
-    the choice to the target. Security is that of the source (`security.toml`).
+    the choice to the target. Security is that of the source (`security.toml`). `part_size_bytes`: of
+    each chunk but the last; `part_concurrency` chunks of a file at a time.
     """
 
     grpc_address: str = "localhost:18888"
@@ -214,6 +215,8 @@ class FilerSinkSettings(SinkSettings):
     ttl_s: int = 0
     data_center: str = ""
     disk: str = ""
+    part_size_bytes: int = 8 << 20
+    part_concurrency: int = 4
 
 
 @dataclass(frozen=True, slots=True)

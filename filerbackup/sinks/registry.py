@@ -15,6 +15,7 @@ from filerbackup.settings.model import (
     S3Settings,
     SecuritySettings,
     SinkSettings,
+    SourceSettings,
 )
 from filerbackup.sinks.base import Sink
 
@@ -42,9 +43,12 @@ _KINDS: dict[type[SinkSettings], _Kind] = {
 }
 
 
-def create_sink(settings: SinkSettings, security: SecuritySettings | None = None) -> Sink:
+def create_sink(
+    settings: SinkSettings, security: SecuritySettings | None = None, source: SourceSettings | None = None
+) -> Sink:
     """A sink for these settings, not opened yet.
 
+    `source`: what is watched, so that a sink that speaks to SeaweedFS can refuse to be a part of it.
     Raises UsageError when the settings are of no known kind, when the sink cannot use them, or when
     its client library is not installed or does not fit.
     """
@@ -57,7 +61,8 @@ def create_sink(settings: SinkSettings, security: SecuritySettings | None = None
         if not kind.extra or not error.name or error.name.split(".")[0] == "filerbackup":
             raise
         raise _unusable(settings.name, kind.extra, error) from error
-    sink: Sink = make(settings, security or SecuritySettings()) if kind.secured else make(settings)
+    watched = {"source": source} if source is not None else {}
+    sink: Sink = make(settings, security or SecuritySettings(), **watched) if kind.secured else make(settings)
     return sink
 
 

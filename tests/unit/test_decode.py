@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from filerbackup.events import EntryKind
+from filerbackup.filer.fileid import file_id_of
 from filerbackup.filer.stubs import filer_pb2 as pb
-from filerbackup.source.decode import chunk_from_pb, entry_from_pb, file_id_of
+from filerbackup.source.decode import chunk_from_pb, entry_from_pb
 
 DIRECTORY, SYMLINK, DEVICE, PIPE, SOCKET, CHARACTER = 1 << 31, 1 << 27, 1 << 26, 1 << 25, 1 << 24, 1 << 21
 SETUID, SETGID, STICKY = 1 << 23, 1 << 22, 1 << 20

@@ -18,11 +18,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from filerbackup.errors import SourceRefused, SourceUnreachable
 from filerbackup.events import Chunk
+from filerbackup.filer.access import read_token
 from filerbackup.settings.secret import Secret
 from filerbackup.source import locations
 from filerbackup.source.checks import md5_of, plausible_md5, stored_md5
 from filerbackup.source.codec import BadBytes, decrypt, inflate
-from filerbackup.source.fetch import read_token, volume_of
+from filerbackup.source.fetch import volume_of
 from filerbackup.source.locations import Locations
 
 

@@ -102,7 +102,7 @@ def test_bad_sinks(load: Loader, cwd: Path, text: str, problem: str) -> None:
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
-@pytest.mark.parametrize("key", ["symlinks", "hard_delete", "part_size"])
+@pytest.mark.parametrize("key", ["symlinks", "hard_delete", "storage_class"])
 def test_keys_of_other_sinks_are_unknown(load: Loader, key: str) -> None:
     (warning,) = load(LOCAL + f'[sink.filer]\n{key} = "x"\n').warnings
     assert f"sink.filer.{key}: unknown key, ignored" in warning

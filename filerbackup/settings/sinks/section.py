@@ -93,7 +93,7 @@ class Parts:
 
 def objects(section: Section, parts: Parts, storage_class: Callable[[object], str]) -> dict[str, Any]:
     """What every object store has, its directory with it."""
-    size, at_once = _parts(section, parts)
+    size, at_once = part_sizes(section, parts)
     return {
         **common(section),
         "directory": section.get("directory", places.as_key_directory, "/"),
@@ -107,7 +107,7 @@ def objects(section: Section, parts: Parts, storage_class: Callable[[object], st
     }
 
 
-def _parts(section: Section, parts: Parts) -> tuple[int, int]:
+def part_sizes(section: Section, parts: Parts) -> tuple[int, int]:
     """Size of a part in bytes and how many of one file travel at once: our keys, else weed's.
 
     weed has keys for S3 alone. Together the parts stay within the memory of the whole process.
