@@ -9,13 +9,16 @@ BIN := $(VENV)/bin
 JOBS ?= 3
 READY := $(VENV)/.ready
 STUBS := filerbackup/filer/stubs
+# What the tests need from npm: Azurite.
+NODE := .node
+NPM_FILES := tests/support/npm/package.json tests/support/npm/package-lock.json
 
 .PHONY: run test check bench proto lock clean
 
 run: $(READY)
 	$(BIN)/python -m tests.demo
 
-test: $(READY)
+test: $(READY) $(NODE)/.ready
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: $(READY)
@@ -35,6 +38,20 @@ $(READY): pyproject.toml requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
+# Without npm the tests of the Azure sink are skipped; in CI they have to run.
+$(NODE)/.ready: $(NPM_FILES)
+	@mkdir -p $(NODE)
+	@if [ -n "$$AZURITE" ] || command -v azurite-blob >/dev/null; then \
+	  touch $@; \
+	elif command -v npm >/dev/null; then \
+	  cp $(NPM_FILES) $(NODE)/ && \
+	  npm ci --prefix $(NODE) --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@; \
+	elif [ -n "$$CI" ]; then \
+	  echo "npm is missing: the tests of the Azure sink need Azurite" >&2; exit 1; \
+	else \
+	  echo "npm is missing: the tests of the Azure sink are skipped (they need Azurite)"; \
+	fi
+
 proto: $(READY)
 	$(BIN)/python -m grpc_tools.protoc -I$(STUBS)=protos --python_out=. --grpc_python_out=. \
 	  --mypy_out=. --mypy_grpc_out=. $(STUBS)/filer.proto
@@ -48,4 +65,4 @@ lock:
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) $(VENV)-lock .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) $(VENV)-lock $(NODE) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -31,8 +31,8 @@ MIN_SECRET_LENGTH = 4
 """A shorter secret is not looked for: it would blank parts of ordinary words."""
 
 _CHATTY = ("_cygrpc", "asyncio", "aiohttp", "grpc", "urllib3")
-# At debug level these write whole requests with their signatures.
-_INDISCREET = ("aiobotocore", "botocore")
+# At debug level these write whole requests with their signatures and tokens; azure, at info, every request.
+_INDISCREET = ("aiobotocore", "azure", "b2sdk", "botocore", "google", "msal")
 
 _STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {
     "message", "asctime", "taskName",
@@ -217,7 +217,7 @@ def configure(form: Literal["text", "json"], level: str, stream: TextIO) -> LogH
     """Send everything that is logged in this process to `stream`, and return the handler.
 
     `level` is one of `LEVELS`. A handler that was configured before is replaced. Libraries speak
-    from warnings up, unless `level` is debug; botocore then still keeps its details to itself.
+    from warnings up, unless `level` is debug; those of the clouds then still keep details to themselves.
     """
     number = LEVELS[level]
     handler = LogHandler(stream, form)

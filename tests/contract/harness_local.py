@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -23,8 +23,23 @@ class LocalPlace:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def sink(self) -> LocalSink:
-        return LocalSink(LocalSettings("local", directory=str(self.directory)))
+    @property
+    def endpoint(self) -> str:
+        return ""
+
+    def sink(self, endpoint: str = "") -> LocalSink:
+        return LocalSink(self.settings(endpoint))
+
+    def settings(self, endpoint: str = "") -> LocalSettings:
+        return LocalSettings("local", directory=str(self.directory))
+
+    def with_wrong_key(self) -> None:
+        return None
+
+    def without_bucket(self) -> LocalSink:
+        """The directory itself is made; what stands where it should be is not replaced."""
+        self.directory.write_bytes(b"a file")
+        return self.sink()
 
     async def content(self, key: str) -> bytes | None:
         path = self.path(key)
@@ -50,6 +65,9 @@ class LocalPlace:
     async def symlink_target(self, key: str) -> str | None:
         path = self.path(key)
         return os.readlink(path) if path.is_symlink() else None
+
+    async def metadata(self, key: str) -> Mapping[str, str] | None:
+        return None
 
     async def unfinished(self) -> set[str]:
         left = set()

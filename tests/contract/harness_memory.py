@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,8 +19,21 @@ class MemoryPlace:
     def __init__(self) -> None:
         self._sink = MemorySink()
 
-    def sink(self) -> MemorySink:
+    @property
+    def endpoint(self) -> str:
+        return ""
+
+    def sink(self, endpoint: str = "") -> MemorySink:
         return self._sink
+
+    def settings(self, endpoint: str = "") -> None:
+        return None
+
+    def with_wrong_key(self) -> None:
+        return None
+
+    def without_bucket(self) -> None:
+        return None
 
     async def content(self, key: str) -> bytes | None:
         found = self._found(key)
@@ -41,6 +54,9 @@ class MemoryPlace:
     async def symlink_target(self, key: str) -> str | None:
         found = self._found(key)
         return found.target if found is not None and found.kind is EntryKind.SYMLINK else None
+
+    async def metadata(self, key: str) -> Mapping[str, str] | None:
+        return None
 
     async def unfinished(self) -> set[str]:
         return set()

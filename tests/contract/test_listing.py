@@ -20,9 +20,15 @@ from tests.contract.contents import (
     file_entry,
     symlink_entry,
 )
-from tests.contract.place import Place
+from tests.contract.place import Harness, Place
 
 KEYS = ["a/b", "a-b", "a.b", "ab", "a/b.c/d", "a/b-c", "B", "é", "z/\U0001f600", "z/\uffff", "a/b.c/é/ü"]
+
+
+@pytest.fixture
+def keys(harness: Harness) -> list[str]:
+    """Keys in which byte order, path order and the order of UTF-16 differ."""
+    return [key for key in KEYS if not set(key) & set(harness.garbles)]
 
 
 async def fill(sink: Sink, keys: list[str]) -> None:
@@ -55,26 +61,26 @@ def expected(sink: Sink, keys: list[str]) -> list[str]:
     return sorted(names, key=str.encode)
 
 
-async def test_the_order_is_that_of_the_bytes(sink: Sink) -> None:
-    await fill(sink, KEYS)
+async def test_the_order_is_that_of_the_bytes(sink: Sink, keys: list[str]) -> None:
+    await fill(sink, keys)
 
-    assert await listed(sink) == expected(sink, KEYS)
+    assert await listed(sink) == expected(sink, keys)
     files = [name for name in await listed(sink) if not name.endswith("/")]
     assert files[:6] == ["B", "a-b", "a.b", "a/b", "a/b-c", "a/b.c/d"]
     assert files == sorted(files, key=lambda key: sort_key(key, is_directory=False))
 
 
-async def test_a_listing_starts_anywhere(sink: Sink) -> None:
-    await fill(sink, KEYS)
-    everything = expected(sink, KEYS)
+async def test_a_listing_starts_anywhere(sink: Sink, keys: list[str]) -> None:
+    await fill(sink, keys)
+    everything = expected(sink, keys)
     for start in [*everything, "", "a", "a/", "a/b.", "a/b.c", "a/b.c/", "a/zzz", "b", "zz", "\U0010ffff"]:
         wanted = [name for name in everything if name.encode() > start.encode()]
         assert await listed(sink, start_after=start) == wanted, start
 
 
-async def test_a_listing_keeps_to_its_prefix(sink: Sink) -> None:
-    await fill(sink, KEYS)
-    everything = expected(sink, KEYS)
+async def test_a_listing_keeps_to_its_prefix(sink: Sink, keys: list[str]) -> None:
+    await fill(sink, keys)
+    everything = expected(sink, keys)
     for prefix in ["a", "a/", "a/b", "a/b.c", "a/b.c/", "a/b.c/d", "z/", "none", "none/", "B", "é"]:
         wanted = [name for name in everything if name.removesuffix("/").startswith(prefix)]
         assert await listed(sink, prefix) == wanted, prefix

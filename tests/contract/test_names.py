@@ -66,6 +66,8 @@ BAD = [
 
 @pytest.mark.parametrize("name", ODD, ids=range(len(ODD)))
 async def test_an_odd_name_arrives_as_it_is(sink: Sink, place: Place, harness: Harness, name: str) -> None:
+    if set(name) & set(harness.garbles):
+        pytest.skip("the test's server cannot take this name")
     keys = [name, f"{name}/{name}"] if sink.capabilities.directories else [f"dir/{name}"]
     for key in keys:
         entry = file_entry(key, 4)

@@ -34,7 +34,7 @@ async def write(sink: Sink, key: str, data: bytes, **attributes: int) -> Entry:
     return entry
 
 
-@pytest.mark.parametrize("size", [0, 1, 4096, 5 * MIB + 3, 20 * MIB])
+@pytest.mark.parametrize("size", [0, 1, 4096, 5 * MIB + 3, 70 * MIB])
 async def test_every_size_arrives_whole(sink: Sink, place: Place, size: int) -> None:
     content = StreamedContent(size)
 

@@ -22,8 +22,12 @@ def local_sink(directory: Path, **more: object) -> str:
 def s3_sink(weed: WeedServer, bucket: str, **more: object) -> str:
     """`[sink.s3]` at a weed's gateway, or at what `endpoint` puts before it."""
     keys = {"aws_access_key_id": "any", "aws_secret_access_key": "any-secret", "region": "us-east-1"}
-    places = {"endpoint": weed.s3_endpoint, "directory": "/", **more}
-    return _section("s3", **keys, bucket=bucket, **places)
+    return _section("s3", bucket=bucket, **{**keys, "endpoint": weed.s3_endpoint, "directory": "/", **more})
+
+
+def sink(kind: str, **keys: object) -> str:
+    """Any `[sink.<kind>]`."""
+    return _section(kind, **keys)
 
 
 def _section(name: str, **keys: object) -> str:

@@ -10,6 +10,7 @@ import random
 import stat
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import replace
 
 from filerbackup.content import Content, InlineContent
 from filerbackup.errors import ChunkGone
@@ -77,6 +78,48 @@ class ModelFiler:
         self.tree[path] = entry
         self.log.append(Upsert(ts_ns, entry))
         return True
+
+    def chmod(self, path: str, mode: int) -> bool:
+        """Change the mode of a file or a directory, and nothing else."""
+        if path not in self.tree or self.tree[path].kind is EntryKind.SYMLINK:
+            return False
+        before = self.tree[path]
+        after = replace(before, mode=stat.S_IFMT(before.mode) | mode)
+        self.tree[path] = after
+        self.log.append(Upsert(self._tick(), after, same_content=True))
+        return True
+
+    def touch(self, path: str) -> bool:
+        """Change the modified time of a file."""
+        if path not in self.tree or self.tree[path].kind is not EntryKind.FILE:
+            return False
+        ts_ns = self._tick()
+        self.tree[path] = replace(self.tree[path], mtime_ns=ts_ns)
+        self.log.append(Upsert(ts_ns, self.tree[path], same_content=True))
+        return True
+
+    def symlink(self, path: str, target: str) -> bool:
+        """Create a symlink, also in the place of a file or another symlink."""
+        if not self._can_hold(path) or self._is_directory(path):
+            return False
+        self._make_parents(path)
+        ts_ns = self._tick()
+        entry = Entry(
+            path=path,
+            kind=EntryKind.SYMLINK,
+            mode=stat.S_IFLNK | 0o777,
+            mtime_ns=ts_ns,
+            symlink_target=target,
+        )
+        self.tree[path] = entry
+        self.log.append(Upsert(ts_ns, entry))
+        return True
+
+    def replace(self, old: str, new: str) -> bool:
+        """Move a file over another one, which is deleted first."""
+        if old == new or new not in self.tree or self._is_directory(new) or self._is_directory(old):
+            return False
+        return old in self.tree and self.delete(new) and self.rename(old, new)
 
     def mkdir(self, path: str) -> bool:
         """Create a directory."""
@@ -192,6 +235,4 @@ class ModelFiler:
 
 
 def _renamed(entry: Entry, path: str) -> Entry:
-    from dataclasses import replace
-
     return replace(entry, path=path)

@@ -272,6 +272,9 @@ def test_levels(stream: io.StringIO, log: logging.Logger, level: str, heard: str
         ("debug", "asyncio", logging.DEBUG),
         ("debug", "botocore.auth", logging.INFO),
         ("debug", "aiobotocore", logging.INFO),
+        ("info", "azure.core.pipeline.policies.http_logging_policy", logging.WARNING),
+        ("debug", "b2sdk", logging.INFO),
+        ("debug", "google.auth.transport.requests", logging.INFO),
     ],
 )
 def test_libraries_speak_only_when_they_should(

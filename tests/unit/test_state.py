@@ -32,6 +32,23 @@ def test_weeds_keys_in_both_forms() -> None:
     assert old == b"backup." + hashlib.md5(b"s3/dir").digest()[4:8]
 
 
+@pytest.mark.parametrize(
+    ("identity", "place", "legacy"),
+    [
+        (("local", "/d"), b"local\0/d", b"local/d"),
+        (("google_cloud_storage", "b", "d/"), b"google_cloud_storage\0b\0d/", b"google_cloud_storaged/"),
+        (("azure", "a", "", "c", "/"), b"azure\0a\0\0c\0/", b"azure/"),
+        (("backblaze", "b", ""), b"backblaze\0b\0", b"backblaze"),
+        (("filer", "h:18888", "/d"), b"filer\0h:18888\0/d", b"filer/d"),
+    ],
+)
+def test_weeds_keys_of_every_kind_of_sink(identity: tuple[str, ...], place: bytes, legacy: bytes) -> None:
+    hashed = (b"/p\0" + place, b"/p/\0" + place, legacy)
+    assert weed_checkpoint_keys("/p", identity) == tuple(
+        b"backup." + hashlib.md5(text).digest()[4:8] for text in hashed
+    )
+
+
 class Values(KeyValues):
     """Key-value pairs of filers that do not agree."""
 
