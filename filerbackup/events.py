@@ -111,12 +111,14 @@ class Entry:
 class Upsert:
     """The entry exists now with this content: created, overwritten, or its attributes changed.
 
-    `same_content`: just before this, the same path had the same content.
+    `same_content`: just before this, the same path had the same content. `is_new`: just before this,
+    nothing was there.
     """
 
     ts_ns: int
     entry: Entry
     same_content: bool = False
+    is_new: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,6 @@ class Scope:
                     case True, False:
                         return Delete(ts_ns, old)
                     case False, True:
-                        return Upsert(ts_ns, new)
+                        return Upsert(ts_ns, new, is_new=True)
                     case _:
                         return None

@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from filerbackup.errors import ObjectRejected
-from filerbackup.events import Entry
+from filerbackup.events import Change, Delete, Entry, Upsert
 from filerbackup.pipeline.held import HeldDeletes
 from filerbackup.pipeline.planner import Move, Operation, Refresh, Remove
-from filerbackup.pipeline.removals import Window
+from filerbackup.pipeline.removals import TreeSize, Window
 from filerbackup.pipeline.scheduler import Replaces
 from filerbackup.pipeline.watcher import Watcher
 from filerbackup.settings.model import DeleteGuard
@@ -55,6 +55,7 @@ class Guard:
         self._directories = directories
         self._window = Window(int(limits.window_s * 1e9))
         self._moved_out = ""
+        self._tree = TreeSize(int(limits.window_s * 1e9))
         self._saved = GuardRecord()
         self._counts_saved_at = time.monotonic()
         self._one_at_a_time = asyncio.Lock()
@@ -63,6 +64,7 @@ class Guard:
     async def load(self) -> None:
         """Go on with what is on the filer. Raises StateError."""
         record = self._saved = await self.deletes.load()
+        self._tree.load(record.tree, record.tree_peak, record.tree_to_ns)
         self._window.load(record.counts, record.compared, record.counted_to_ns)
         self._tell()
 
@@ -75,12 +77,31 @@ class Guard:
 
     @property
     def limit(self) -> int | None:
-        """So many removals within the window are allowed; None: any number."""
-        limits, tree = self._limits, self.deletes.record.tree
-        known = [limits.limit] if limits.limit else []
-        if limits.share and tree is not None:
-            known.append(max(LEAST_BY_SHARE, math.ceil(limits.share * tree)))
+        """So many removals in a row are surely allowed; None: any number."""
+        known = [self._limits.limit] if self._limits.limit else []
+        if self._limits.share and self._tree.entries is not None:
+            known.append(self._share_of(self._tree.entries))
         return min(known, default=None)
+
+    def _share_of(self, entries: int) -> int:
+        return max(LEAST_BY_SHARE, math.ceil(self._limits.share * entries))
+
+    def _exceeds(self, ts_ns: int, count: int) -> tuple[int, int] | None:
+        """How many removals of how many that are allowed, when they are too many.
+
+        A number limits removals. A share limits by how much the tree shrinks: files that come and go
+        are no loss. What comparisons remove nobody saw go, so it counts in full.
+        """
+        limits = self._limits
+        if limits.limit and count > limits.limit:
+            return count, limits.limit
+        peak, entries = self._tree.peak_at(ts_ns), self._tree.entries
+        if limits.share and peak is not None and entries is not None:
+            allowed = self._share_of(peak)
+            lost = max(peak - entries, self._window.compared_at(ts_ns))
+            if lost > allowed:
+                return lost, allowed
+        return None
 
     def lets(self, operation: Operation, *, moved_out: bool = False) -> bool:
         """Whether an operation of the log goes on its way; False: it is held, or its copy is kept.
@@ -107,8 +128,7 @@ class Guard:
             return self._hold(key, operation.path, ts_ns)
         if operation.tree and self.stands_below(key):
             operation.tree, operation.replaces = False, Replaces.KEY
-        limit = self.limit
-        if limit is None:
+        if self.limit is None:
             return True
         if moved_out and self._moved_out and key.startswith(self._moved_out + "/"):
             operation.guarded = operation.counted = True
@@ -122,8 +142,8 @@ class Guard:
             return True
         if went_through or ts_ns <= record.allowed_until_ns:
             return True
-        count = self._window.add(ts_ns)
-        return count <= limit or self._trip(count, limit, key, operation.path, ts_ns)
+        excess = self._exceeds(ts_ns, self._window.add(ts_ns))
+        return excess is None or self._trip(*excess, key, operation.path, ts_ns)
 
     def admits(self, operation: Remove | Refresh, below: int = 0) -> bool:
         """Whether a guarded operation may remove its key now, with `below` objects that nobody counted.
@@ -136,17 +156,16 @@ class Guard:
             return False
         if self.holds:
             return self._hold(key, operation.path, ts_ns)
-        limit = self.limit
-        if limit is None:
-            return True
-        if operation.counted:
+        if self.limit is None or operation.counted:
             return True
         count = self._window.add(operation.ts_ns, compared=compared)
         if below:
-            count = self._window.add(operation.ts_ns, below, compared=compared, anew=True)
+            # Nobody has told of these either.
+            count = self._window.add(operation.ts_ns, below, compared=True)
         # Another try of the same one is not another removal.
         operation.counted = True
-        return count <= limit or self._trip(count, limit, key, operation.path, ts_ns)
+        excess = self._exceeds(operation.ts_ns, count)
+        return excess is None or self._trip(*excess, key, operation.path, ts_ns)
 
     def blocks(self, key: str, entry: Entry, ts_ns: int) -> bool:
         """Whether a file cannot be written because held copies are below its name: it is held then too.
@@ -181,8 +200,8 @@ class Guard:
     def _trip(self, count: int, limit: int, key: str, path: str, ts_ns: int) -> bool:
         self.deletes.record = replace(self.deletes.record, tripped_ns=time.time_ns())
         self._watcher.logger.warning(
-            "delete guard: %d deletes within %g s, where %d are allowed: deletes are held from now on, all "
-            "else goes on (filerbackup deletes list, then allow or discard)",
+            "delete guard: %d deletes within %g s, where %d are allowed: deletes are held from now on, "
+            "all else goes on (filerbackup deletes list, then allow or discard)",
             count, self._limits.window_s, limit,
         )  # fmt: skip
         self._watcher.reminds_of_held()
@@ -212,7 +231,19 @@ class Guard:
 
     def tree_is(self, entries: int) -> None:
         """So many entries are in the live tree."""
-        self.deletes.record = replace(self.deletes.record, tree=entries, tree_ns=time.time_ns())
+        now_ns = time.time_ns()
+        self._tree.counted(entries, now_ns)
+        self.deletes.record = replace(self.deletes.record, tree=entries, tree_ns=now_ns)
+
+    def sees(self, change: Change) -> None:
+        """Follow the size of the tree."""
+        match change:
+            case Upsert(ts_ns=ts_ns, is_new=True):
+                self._tree.changes(ts_ns, 1)
+            case Delete(ts_ns=ts_ns):
+                self._tree.changes(ts_ns, -1)
+            case _:
+                return
 
     # -- what is on the filer -----------------------------------------------------------------------
 
@@ -244,10 +275,24 @@ class Guard:
         due = now or time.monotonic() - self._counts_saved_at >= COUNTS_EVERY_S
         if due or record.tripped_ns != saved.tripped_ns:
             log, compared = self._window.saved()
-            counted_to_ns = self._window.counted_to_ns
-            return replace(record, counts=log, compared=compared, counted_to_ns=counted_to_ns)
+            tree = self._tree
+            return replace(
+                record,
+                counts=log,
+                compared=compared,
+                counted_to_ns=self._window.counted_to_ns,
+                tree=tree.entries,
+                tree_peak=tree.peak_at(tree.seen_to_ns) or 0,
+                tree_to_ns=tree.seen_to_ns,
+            )
         return replace(
-            record, counts=saved.counts, compared=saved.compared, counted_to_ns=saved.counted_to_ns
+            record,
+            counts=saved.counts,
+            compared=saved.compared,
+            counted_to_ns=saved.counted_to_ns,
+            tree=saved.tree if record.tree_ns == saved.tree_ns else record.tree,
+            tree_peak=saved.tree_peak,
+            tree_to_ns=saved.tree_to_ns,
         )
 
     async def decide(self) -> bool:
@@ -262,6 +307,7 @@ class Guard:
                 held = self.deletes.record.held
                 self.deletes.decide(wish)
                 self._window.clear()
+                self._tree.settle()
                 self._tell()
             verb = "are carried out" if wish.decision is Decision.ALLOW else "are discarded, the copies stay"
             self._watcher.logger.warning("delete guard: %d held deletes %s", held, verb)

@@ -34,15 +34,15 @@ class Window:
         """The newest removal of the log that was counted."""
         return self._counted_to_ns
 
-    def add(self, ts_ns: int, count: int = 1, *, compared: bool = False, anew: bool = False) -> int:
+    def add(self, ts_ns: int, count: int = 1, *, compared: bool = False) -> int:
         """Count removals at a moment; returns how many there were in the window that ends with it.
 
-        `compared`: a comparison found them, not the log. `anew`: also if the log is being read again.
+        `compared`: a comparison found them, not the log.
         """
         span = ts_ns // self._span_ns
         if compared:
             self._compared[span] = self._compared.get(span, 0) + count
-        elif anew or not self.was_counted(ts_ns):
+        elif not self.was_counted(ts_ns):
             self._log[span] = self._log.get(span, 0) + count
             self._counted_to_ns = max(self._counted_to_ns, ts_ns)
         return self.at(ts_ns)
@@ -60,6 +60,11 @@ class Window:
                 if oldest < at < span
             )
         return self._before + self._log.get(span, 0) + self._compared.get(span, 0)
+
+    def compared_at(self, ts_ns: int) -> int:
+        """How many of them comparisons found, in the window that ends with the span of this moment."""
+        span = ts_ns // self._span_ns
+        return sum(count for at, count in self._compared.items() if span - SPANS < at <= span)
 
     def was_counted(self, ts_ns: int) -> bool:
         """Whether the log is being read again up to this removal, which was counted before."""
@@ -101,6 +106,57 @@ class Window:
                 counts[span] = counts.get(span, 0) + count
         self._counted_to_ns = self._known_to_ns = counted_to_ns
         self._span = -1
+
+
+class TreeSize:
+    """How large the live tree is, followed through the log, and how large it was within a window."""
+
+    def __init__(self, window_ns: int) -> None:
+        self._span_ns = max(1, window_ns // SPANS)
+        self._peaks: dict[int, int] = {}
+        self.entries: int | None = None
+        self.seen_to_ns = 0
+
+    def load(self, entries: int | None, peak: int, seen_to_ns: int) -> None:
+        """Go on with what was known when the log had been read to there."""
+        self.entries, self.seen_to_ns = entries, seen_to_ns
+        self.settle()
+        if entries is not None:
+            self._peaks[seen_to_ns // self._span_ns] = max(entries, peak)
+
+    def counted(self, entries: int, ts_ns: int) -> None:
+        """Somebody has counted, at about this moment."""
+        self._note(ts_ns)
+        self.entries = entries
+        self._note(ts_ns)
+
+    def changes(self, ts_ns: int, by: int) -> None:
+        """An entry came or went. What the log repeats does not count again."""
+        if self.entries is None or ts_ns <= self.seen_to_ns:
+            return
+        self._note(ts_ns)
+        self.seen_to_ns = ts_ns
+        self.entries = max(0, self.entries + by)
+        self._note(ts_ns)
+
+    def settle(self) -> None:
+        """What it is now is the measure from now on."""
+        self._peaks.clear()
+        self._note(self.seen_to_ns)
+
+    def peak_at(self, ts_ns: int) -> int | None:
+        """The most that there was in the window that ends with this moment; None: not known."""
+        if self.entries is None:
+            return None
+        oldest = ts_ns // self._span_ns - SPANS
+        for span in [span for span in self._peaks if span <= oldest]:
+            del self._peaks[span]
+        return max(self._peaks.values(), default=self.entries)
+
+    def _note(self, ts_ns: int) -> None:
+        if self.entries is not None:
+            span = ts_ns // self._span_ns
+            self._peaks[span] = max(self._peaks.get(span, 0), self.entries)
 
 
 class _Hashes:

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from filerbackup.errors import SinkError, SourceUnreachable, StateError
-from filerbackup.events import Change, Event, Heartbeat, Marker, Rename
+from filerbackup.events import Change, Event, Heartbeat, Marker, Rename, Upsert
 from filerbackup.pipeline.apply import Applier, Ends
 from filerbackup.pipeline.checkpointer import Checkpointer
 from filerbackup.pipeline.decisions import Decisions
@@ -311,10 +311,13 @@ class Session:
 
     async def _take_change(self, change: Change) -> None:
         clipped = self._way.scope.clip(change)
+        if clipped is not None:
+            self._guard.sees(clipped)
         operation = None if clipped is None else self._way.planner.plan(clipped)
         if isinstance(operation, Write) and change.ts_ns <= self._repeats_until_ns:
-            # The sink most likely holds this very version; the log only repeats it.
-            operation.look = True
+            # The sink most likely holds this very version; the log only repeats it. (Not every sink
+            # sees at a look that nothing but attributes differ.)
+            operation.look = not (isinstance(change, Upsert) and change.same_content)
         if operation is None or not self._guard.lets(operation, moved_out=isinstance(change, Rename)):
             self._watermark.pass_by(change.ts_ns)
             if self._guard.deletes.pending > MOST_NOT_RECORDED:

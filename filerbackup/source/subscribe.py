@@ -101,7 +101,8 @@ def _event(response: pb.SubscribeMetadataResponse) -> Iterator[Event]:
     elif has_old and _was_uncached(note.old_entry, note.new_entry):
         yield Marker(response.ts_ns)
     else:
-        yield Upsert(response.ts_ns, new, has_old and _has_same_content(note.old_entry, note.new_entry))
+        same = has_old and _has_same_content(note.old_entry, note.new_entry)
+        yield Upsert(response.ts_ns, new, same, is_new=not has_old)
 
 
 def _has_same_content(old: pb.Entry, new: pb.Entry) -> bool:
@@ -109,8 +110,11 @@ def _has_same_content(old: pb.Entry, new: pb.Entry) -> bool:
 
     One file id may be given as text in one of the two, and as three numbers in the other.
     """
+    is_empty = not (new.attributes.file_size or new.remote_entry.remote_size)
     return (
-        bool(new.chunks or new.content)
+        (is_empty or bool(new.chunks or new.content))
+        and old.is_directory == new.is_directory
+        and old.attributes.symlink_target == new.attributes.symlink_target
         and old.attributes.file_size == new.attributes.file_size
         and old.content == new.content
         and len(old.chunks) == len(new.chunks)

@@ -122,8 +122,9 @@ class GuardRecord:
     rest is kept: the copies stay. Deletes of the log up to `allowed_until_ns` have been decided on
     and pass; up to `kept_until_ns` they do not, where the key is kept. `answered_ns`: the newest wish
     that was carried out. `counts` and `compared` are the counted removals, (start of a span in ns,
-    number), of the log up to `counted_to_ns` and of comparisons. `tree`: how many entries the live
-    tree had at `tree_ns`; None: not known.
+    number), of the log up to `counted_to_ns` and of comparisons. `tree`: how many entries the live tree
+    has (None: not known), as somebody counted at `tree_ns` and the log said up to `tree_to_ns`;
+    `tree_peak`: the most that it had within the window.
     """
 
     tripped_ns: int = 0
@@ -139,6 +140,8 @@ class GuardRecord:
     compared: tuple[tuple[int, int], ...] = ()
     tree: int | None = None
     tree_ns: int = 0
+    tree_peak: int = 0
+    tree_to_ns: int = 0
 
 
 class CheckpointStore(Protocol):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filerbackup.events import Delete, Entry, EntryKind, Rename
+from filerbackup.events import Delete, Entry, EntryKind, Rename, Upsert
 from filerbackup.pipeline.guard import LEAST_BY_SHARE, Guard
 from filerbackup.pipeline.held import BATCH
 from filerbackup.pipeline.layout import Mirror
@@ -131,6 +132,43 @@ async def test_a_share_of_the_tree(tree: int | None, limit: int | None) -> None:
         guard.tree_is(tree)
     assert guard.limit == limit
     assert guard.wants_tree is (tree is None)
+
+
+def sees(guard: Guard, path: str, ts_ns: int, *, comes: bool) -> bool:
+    """A file comes, or goes; whether the guard lets its removal through."""
+    entry = Entry(path=f"/w/{path}", kind=EntryKind.FILE)
+    guard.sees(Upsert(ts_ns, entry, is_new=True) if comes else Delete(ts_ns, entry))
+    return comes or guard.lets(removal(path, ts_ns))
+
+
+async def test_a_share_is_of_what_was_there_and_is_really_lost() -> None:
+    guard = guard_of(ModelHeld(), share=0.5)
+    guard.tree_is(1000)
+    begun_ns = time.time_ns()
+    # Five times the whole tree comes and goes: it never shrinks.
+    for number in range(5000):
+        at_ns = begun_ns + 2 * number
+        assert sees(guard, f"spool{number}", at_ns, comes=True)
+        assert sees(guard, f"spool{number}", at_ns + 1, comes=False)
+    # It grows by half while it is emptied: the share is of the most that there was.
+    for number in range(500):
+        assert sees(guard, f"new{number}", begun_ns + 20_000 + number, comes=True)
+    allowed = [sees(guard, f"f{number}", begun_ns + 30_000 + number, comes=False) for number in range(1000)]
+    assert allowed == [True] * 750 + [False] * 250
+
+
+async def test_what_the_log_repeats_does_not_shrink_the_tree_again() -> None:
+    store = ModelHeld()
+    guard = guard_of(store, share=0.5)
+    guard.tree_is(1000)
+    begun_ns = time.time_ns()
+    assert all(sees(guard, f"f{number}", begun_ns + number, comes=False) for number in range(400))
+    await guard.flush(now=True)
+    again = guard_of(store, share=0.5)
+    await again.load()
+    again.read_again()
+    assert all(sees(again, f"f{number}", begun_ns + number, comes=False) for number in range(500))
+    assert not sees(again, "f500", begun_ns + 500, comes=False)
 
 
 async def test_of_a_number_and_a_share_the_lower_one_counts() -> None:

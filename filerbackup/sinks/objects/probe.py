@@ -86,6 +86,11 @@ class NameCheck:
             await self._store.put(name, _DATA, _METADATA)
         except ObjectRejected:
             return False
+        except SinkRefused:
+            # Some answer with what else means that the bucket is gone: is it the name, or everything?
+            await self._store.put(f"{below}ab", _DATA, _METADATA)
+            await _remove(self._deletes, [f"{below}ab"])
+            return False
         page = await self._store.page(below)
         found = [each.name for each in page.objects]
         await _remove(self._deletes, [*{name, *found}])
