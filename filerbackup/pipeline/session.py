@@ -27,6 +27,7 @@ from filerbackup.pipeline.filters import Scope
 from filerbackup.pipeline.guard import Guard
 from filerbackup.pipeline.layout import Layout
 from filerbackup.pipeline.limiter import Limiter
+from filerbackup.pipeline.parents import Parents
 from filerbackup.pipeline.planner import Operation, Planner, Write
 from filerbackup.pipeline.scheduler import Scheduler
 from filerbackup.pipeline.snapshot import Snapshot
@@ -97,6 +98,8 @@ class Session:
             self._compare_wanted.set()
         limiter = way.limiter()
         self._guard = way.guard()
+        wanted = way.ends.sink.capabilities.directories and not way.layout.keeps_dates
+        self._parents = Parents(way.ends.source, way.scope, wanted=wanted)
         self._applier = way.applier(limiter, self._guard)
         self._scheduler: Scheduler[Operation] = Scheduler(self._applier.attempt, limiter)
         self._decisions = Decisions(
@@ -313,6 +316,7 @@ class Session:
         clipped = self._way.scope.clip(change)
         if clipped is not None:
             self._guard.sees(clipped)
+            await self._tell_of_parents(clipped)
         operation = None if clipped is None else self._way.planner.plan(clipped)
         if isinstance(operation, Write) and change.ts_ns <= self._repeats_until_ns:
             # The sink most likely holds this very version; the log only repeats it. (Not every sink
@@ -329,6 +333,13 @@ class Session:
             # crash in that moment must find a checkpoint that repeats the newer ones too.
             await self._checkpointer.save()
         await self._scheduler.submit(operation, partial(self._watermark.finish, ticket))
+
+    async def _tell_of_parents(self, change: Change) -> None:
+        async for directory in self._parents.untold(change):
+            write = self._way.planner.write(change.ts_ns, directory)
+            if write is not None:
+                ticket = self._watermark.add(change.ts_ns)
+                await self._scheduler.submit(write, partial(self._watermark.finish, ticket))
 
     # -- mending ----------------------------------------------------------------------------------
 

@@ -87,3 +87,32 @@ async def test_renames_and_attributes_send_no_content(
     assert heads["parts"]["Metadata"]["uid"] == "7"
     assert heads["parts"]["Metadata"]["colour"] == "blue"
     assert heads["other"]["Metadata"]["mtime"].startswith("1600000001")
+
+
+def modes(weed: WeedServer, folder: str, *paths: str) -> list[int]:
+    """Permission bits of directories on the filer."""
+    found = []
+    with grpc.insecure_channel(weed.filer_grpc) as channel:
+        stub = SeaweedFilerStub(channel)
+        for path in paths:
+            directory, _, name = f"{folder}/{path}".rpartition("/")
+            asked = pb.LookupDirectoryEntryRequest(directory=directory, name=name)
+            found.append(stub.LookupDirectoryEntry(asked).entry.attributes.file_mode & 0o777)
+    return found
+
+
+def test_directories_that_a_rename_makes_are_as_at_the_source(weed: WeedServer, tmp_path: Path) -> None:
+    """The log does not tell of them."""
+    weed.put("/made/a", b"data")
+    target = tmp_path / "copy"
+    with daemon(tmp_path / "d", general(weed, "/made") + local_sink(target)) as process:
+        done = process.run("catchup")
+        assert done.returncode == 0, done.stderr
+        weed.rename("/made/a", "/made/new/deep/a")
+        change_attributes(weed, "/made", "new", file_mode=(1 << 31) | 0o751)
+        done = process.run("catchup")
+        assert done.returncode == 0, done.stderr
+    kept = [(target / path).stat().st_mode & 0o777 for path in ("new", "new/deep")]
+    assert kept == modes(weed, "/made", "new", "new/deep")
+    assert 0o700 not in kept
+    assert (target / "new/deep/a").read_bytes() == b"data"
