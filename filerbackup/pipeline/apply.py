@@ -20,7 +20,7 @@ from filerbackup.errors import (
     SinkUnavailable,
     StateError,
 )
-from filerbackup.events import Entry
+from filerbackup.events import Entry, EntryKind
 from filerbackup.pipeline.budget import ByteBudget
 from filerbackup.pipeline.claims import Claim
 from filerbackup.pipeline.guard import Guard
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 _NOTHING = InlineContent(b"")
 _AFTER_THE_PROBE = 1.25
 _CLOCKS_DIFFER_NS = 10_000_000_000
-"""Of a volume server's clock and ours, when a time to live runs out."""
+"""Of the filer's or a volume server's clock and ours, at most."""
 PROBE_KEY = ".filerbackup/probe"
 PROBE_AFTER = 3
 """Failures in a row with no success of anything before the sink is asked to take something of ours."""
@@ -54,7 +54,11 @@ class Ends:
 
 
 class Applier:
-    """`attempt` is what the scheduler calls. Only LeaseLost and StateError leave it."""
+    """`attempt` is what the scheduler calls. Only LeaseLost and StateError leave it.
+
+    `ahead_to_ns`: the sink may hold what came up to there in the log, because a walk or a look at the
+    live filer has shown it.
+    """
 
     def __init__(
         self,
@@ -74,6 +78,7 @@ class Applier:
         self._watcher = watcher
         self._guard = guard
         self._clock = clock
+        self.ahead_to_ns = 0
         self._lettered: dict[str, str] = {}
         self._settled: list[str] = []
         self._letters_change = asyncio.Lock()
@@ -227,7 +232,11 @@ class Applier:
         if self._guard.blocks(key, entry, operation.ts_ns):
             self._guard.hold_old(operation)
             return None
-        movable = capabilities.move_tree and operation.whole if entry.is_directory else capabilities.move
+        movable = capabilities.move
+        if entry.is_directory:
+            # What came later below the old name must not go along.
+            is_alone = operation.ts_ns > self.ahead_to_ns
+            movable = capabilities.move_tree and operation.whole and is_alone
         if movable and await self._sink.move(old_key, key, entry):
             if self._lacks_body(entry):
                 raise _lacking_body(entry)
@@ -254,23 +263,29 @@ class Applier:
         key = operation.key
         live = await self._source.lookup(operation.path)
         if live is None:
-            return 0 if self._layout.keeps_deleted else await self._remove_refreshed(operation)
+            return await self._remove_refreshed(operation, tree=operation.tree)
         if self._layout.key(live) != key:
             return 0
         if not is_kept(live, self._sink.capabilities):
-            await self._sink.delete(key)
-            return 0
-        listed = await self._sink.stat(key) if operation.look else None
-        if listed is not None and await self._sink.matches(listed, live):
+            return await self._remove_refreshed(operation, tree=False)
+        listed = await self._sink.stat(key)
+        if operation.look and listed is not None and await self._sink.matches(listed, live):
             return None
         if self._guard.blocks(key, live, operation.ts_ns):
             return None
+        was_directory = operation.guarded and operation.tree
+        if listed is not None and live.is_directory != (was_directory or listed.kind is EntryKind.DIRECTORY):
+            # A bucket has room for both, so that a write of one leaves the other there.
+            await self._sink.delete(key)
+        self.ahead_to_ns = max(self.ahead_to_ns, time.time_ns() + _CLOCKS_DIFFER_NS)
         return await self._write(key, live)
 
-    async def _remove_refreshed(self, operation: Refresh) -> int | None:
+    async def _remove_refreshed(self, operation: Refresh, *, tree: bool) -> int | None:
+        if self._layout.keeps_deleted:
+            return 0
         if operation.guarded and not self._guard.admits(operation):
             return None
-        if operation.tree and not self._guard.stands_below(operation.key):
+        if tree and not self._guard.stands_below(operation.key):
             await self._sink.delete_tree(operation.key)
         else:
             await self._sink.delete(operation.key)

@@ -101,6 +101,7 @@ class Session:
         wanted = way.ends.sink.capabilities.directories and not way.layout.keeps_dates
         self._parents = Parents(way.ends.source, way.scope, wanted=wanted)
         self._applier = way.applier(limiter, self._guard)
+        self._applier.ahead_to_ns = start.checkpoint.ahead_to_ns
         self._scheduler: Scheduler[Operation] = Scheduler(self._applier.attempt, limiter)
         self._decisions = Decisions(
             self._guard, way.planner, self._scheduler, way.watcher, lambda: self.offset_ns
@@ -212,7 +213,8 @@ class Session:
         value_ns = self._watermark.value_ns
         # Two events can carry the same time: one nanosecond less replays a tie rather than lose it.
         offset_ns = value_ns if value_ns == self._start.checkpoint.offset_ns else value_ns - 1
-        return self._signed(Checkpoint(offset_ns=offset_ns, compared_ns=self._compared_ns))
+        ahead_to_ns = self._applier.ahead_to_ns if value_ns < self._applier.ahead_to_ns else 0
+        return self._signed(Checkpoint(offset_ns, compared_ns=self._compared_ns, ahead_to_ns=ahead_to_ns))
 
     def _signed(self, checkpoint: Checkpoint) -> Checkpoint:
         return replace(checkpoint, generation=self._way.generation(), holder=self._way.holder)
@@ -235,7 +237,7 @@ class Session:
             else:
                 watcher.logger.warning("nothing is swept: the sink is not marked as ours")
         self._phase = Phase.FOLLOW
-        self._repeats_until_ns = await self._way.ends.source.now_ns()
+        self._applier.ahead_to_ns = self._repeats_until_ns = await self._way.ends.source.now_ns()
         self._compared_ns = time.time_ns()
         await self._checkpointer.save(force=True)
         watcher.logger.info(
@@ -319,8 +321,7 @@ class Session:
             await self._tell_of_parents(clipped)
         operation = None if clipped is None else self._way.planner.plan(clipped)
         if isinstance(operation, Write) and change.ts_ns <= self._repeats_until_ns:
-            # The sink most likely holds this very version; the log only repeats it. (Not every sink
-            # sees at a look that nothing but attributes differ.)
+            # The sink most likely holds this very version, if perhaps with other attributes.
             operation.look = not (isinstance(change, Upsert) and change.same_content)
         if operation is None or not self._guard.lets(operation, moved_out=isinstance(change, Rename)):
             self._watermark.pass_by(change.ts_ns)

@@ -18,7 +18,7 @@ from filerbackup.pipeline.apply import Ends
 from filerbackup.pipeline.filters import Scope
 from filerbackup.pipeline.guard import Guard
 from filerbackup.pipeline.layout import Layout
-from filerbackup.pipeline.planner import Operation, Planner
+from filerbackup.pipeline.planner import Operation, Planner, is_kept
 from filerbackup.pipeline.scheduler import Scheduler
 from filerbackup.pipeline.watcher import Watcher
 from filerbackup.pipeline.watermark import Contiguous
@@ -123,7 +123,7 @@ class Snapshot:
         await self._require_root()
         now_ns, found = await self._source.now_ns(), 0
         waiting: list[Listed] = []
-        walk = self._source.walk()
+        walk = self._kept()
         live: Entry | None = await anext(walk, None)
         async with aclosing(self._sink.list()) as objects:
             async for listed in objects:
@@ -148,7 +148,7 @@ class Snapshot:
         path = self._scope.absolute(listed.key)
         live = await self._source.lookup(path)
         is_directory = listed.kind is EntryKind.DIRECTORY
-        if live is not None and live.is_directory == is_directory:
+        if live is not None and live.is_directory == is_directory and self._keeps(live):
             return False
         # Not a removal outright: it looks again when its turn comes, in order with other changes.
         refresh = self._planner.refresh(now_ns, listed.key, path, guarded=True, tree=is_directory)
@@ -181,6 +181,15 @@ class Snapshot:
                 )
         self._guard.tree_is(walked)
         return differed + (await self.sweep() if sweep else 0)
+
+    async def _kept(self) -> AsyncIterator[Entry]:
+        """What of the live tree the sink keeps: a file must not outlive that it became a symlink."""
+        async for entry in self._source.walk():
+            if self._keeps(entry):
+                yield entry
+
+    def _keeps(self, entry: Entry) -> bool:
+        return is_kept(entry, self._sink.capabilities)
 
     def _place(self, entry: Entry) -> bytes:
         return sort_key(self._scope.relative(entry.path), entry.is_directory)

@@ -158,12 +158,20 @@ def content_version(entry: Entry) -> str:
     """A short name for the content, from what the filer keeps it under; empty when that is not known."""
     if not (entry.chunks or entry.content):
         return ""
-    digest = hashlib.blake2b(b"%d|" % len(entry.content), digest_size=16)
+    return content_digest(entry).hex()
+
+
+def content_digest(entry: Entry, known: bytes = b"") -> bytes:
+    """16 bytes that stand for what the filer keeps the content under, and for what else is known of it.
+
+    Copies carry them: another way to make them would be another content.
+    """
+    digest = hashlib.blake2b(b"%b%d|" % (known, len(entry.content)), digest_size=16)
     digest.update(entry.content)
     for chunk in entry.chunks:
         known_by = f"{chunk.file_id} {chunk.offset} {chunk.size} {chunk.modified_ts_ns}\n"
         digest.update(known_by.encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
+    return digest.digest()
 
 
 def header_value(raw: bytes) -> str:

@@ -16,8 +16,9 @@ import aiohttp
 from yarl import URL
 
 from filerbackup.filer.access import read_token, tls_context
+from filerbackup.filer.warm import MOST_BYTES
 from filerbackup.settings.model import SecuritySettings
-from filerbackup.source.quick import MOST_BYTES, QuickReads
+from filerbackup.source.quick import QuickReads
 
 T = TypeVar("T")
 

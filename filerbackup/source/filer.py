@@ -70,6 +70,7 @@ class FilerSource:
     ) -> AsyncGenerator[Sequence[Event], None]:
         """The change log from there on."""
         objects = None if self._versions is None else self._versions.view()
+        self._links.begin()
         async with aclosing(self._subscription.events(since_ns, until_ns)) as stream:
             async for batch in stream:
                 translated = await objects.translate(batch) if objects else batch

@@ -20,7 +20,7 @@ MOST_NAMES = 200_000
 
 @dataclass(slots=True)
 class _Link:
-    state: int
+    state: int | None
     names: dict[str, None] = field(default_factory=dict)
 
 
@@ -34,6 +34,11 @@ class HardLinks:
         self._most_names = most_names
         self._links: OrderedDict[bytes, _Link] = OrderedDict()
         self._ids: dict[str, bytes] = {}
+
+    def begin(self) -> None:
+        """A stream begins: what it repeats may never have arrived for the other names."""
+        for link in self._links.values():
+            link.state = None
 
     def note(self, entry: Entry) -> None:
         """An entry that the walk has shown."""
@@ -71,7 +76,6 @@ class HardLinks:
         state = _state_of(event.entry)
         if state == link.state:
             return []
-        link.state = state
         events: list[Event] = []
         for name in [name for name in link.names if name != event.entry.path]:
             live = await self._look_up(name)
@@ -79,6 +83,7 @@ class HardLinks:
                 self._drop(name)
             else:
                 events.append(Upsert(event.ts_ns, live, event.same_content))
+        link.state = state
         return events
 
     def _add(self, entry: Entry) -> _Link:

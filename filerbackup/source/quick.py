@@ -9,21 +9,14 @@ the full client, which finds out what is wrong.
 from __future__ import annotations
 
 import asyncio
-import re
-from typing import cast
 
-MOST_BYTES = 256 << 10
-"""Above, the CPU goes into the bytes and not into the request."""
+from filerbackup.filer.warm import LENGTH, Connection, Idle, plain_server, status_of
 
 _FAILURES = 3
 _AVOID_S = 60.0
 """How long a server that gave so many odd answers in a row is left to the full client."""
 _MOST_HEAD_BYTES = 8 << 10
-_LENGTH = b"\r\ncontent-length: "
 _UNUSUAL = (b"\r\ntransfer-encoding:", b"\r\ncontent-encoding:", b"\r\nconnection:")
-# What is neither a host name nor an IPv4 address with a port is left to the full client.
-_plain_server = re.compile(r"([A-Za-z0-9.-]{1,253}):([0-9]{1,5})", re.ASCII).fullmatch
-_status = re.compile(rb"http/1\.1 ([1-9][0-9]{2}) ").match
 
 Answer = bytes | int | None
 """The body; the status of an answer that has another one than 200; None: ask with the full client."""
@@ -73,129 +66,71 @@ class _Server:
     """One server's idle connections, and whether its answers are the usual ones."""
 
     def __init__(self, name: str, most: int, connect_s: float, keepalive_s: float) -> None:
-        found = _plain_server(name)
-        self._host, self._port = (found[1], int(found[2])) if found else ("", 0)
-        self._avoided_until = 0.0 if 0 < self._port < 1 << 16 else float("inf")
+        found = plain_server(name)
+        self._host, self._port = found or ("", 0)
+        # Another name is left to the full client.
+        self._avoided_until = 0.0 if found else float("inf")
         self._failures = 0
         self._connect_s = connect_s
-        self._keepalive_s = keepalive_s
         self._slots = asyncio.Semaphore(most)
-        self._idle: list[tuple[float, _Connection]] = []
+        self._idle: Idle[_Connection] = Idle(keepalive_s)
 
     async def read(self, request: bytes, size: int, silence_s: float) -> Answer:
         loop = asyncio.get_running_loop()
         if loop.time() < self._avoided_until:
             return None
         async with self._slots:
-            connection = self._idle_one(loop.time()) or await self._new_one(loop)
+            connection = self._idle.take(loop.time()) or await self._new_one(loop)
             answer = await connection.read(request, size, silence_s)
             if isinstance(answer, bytes):
-                self._idle.append((loop.time(), connection))
+                self._idle.put(connection, loop.time())
         self._failures = self._failures + 1 if answer is None else 0
         if self._failures >= _FAILURES:
             self._failures, self._avoided_until = 0, loop.time() + _AVOID_S
         return answer
 
     def close(self) -> None:
-        while self._idle:
-            self._idle.pop()[1].close()
-
-    def _idle_one(self, now: float) -> _Connection | None:
-        while self._idle:
-            since, connection = self._idle.pop()
-            if now - since > self._keepalive_s:
-                # The newest is too old, so all of them are.
-                connection.close()
-                self.close()
-            elif connection.is_open:
-                return connection
-        return None
+        self._idle.close()
 
     async def _new_one(self, loop: asyncio.AbstractEventLoop) -> _Connection:
         async with asyncio.timeout(self._connect_s):
             return (await loop.create_connection(_Connection, self._host, self._port))[1]
 
 
-class _Connection(asyncio.Protocol):
-    """One request at a time. After anything but the expected answer it is closed."""
+class _Connection(Connection[bytes | int]):
+    """After anything but the expected answer it is closed."""
 
-    def __init__(self) -> None:
-        self._transport: asyncio.Transport | None = None
-        self._answer: asyncio.Future[Answer] | None = None
-        self._received = b""
-        self._size = 0
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it can take a request."""
-        return self._transport is not None
+    _size = 0
 
     async def read(self, request: bytes, size: int, silence_s: float) -> Answer:
         """The body if it has `size` bytes. Raises TimeoutError."""
-        loop = asyncio.get_running_loop()
-        if self._transport is None:
-            return None
-        self._received, self._size = b"", size
-        self._answer = loop.create_future()
-        self._transport.write(request)
-        deadline = loop.call_later(silence_s, self._too_late)
-        try:
-            return await self._answer
-        except asyncio.CancelledError:
-            self.close()
-            raise
-        finally:
-            deadline.cancel()
+        self._size = size
+        return await self.ask(request, silence_s)
 
-    def close(self) -> None:
-        """Who waits for an answer gets None."""
-        if self._transport is not None:
-            self._transport.abort()
-        self.connection_lost(None)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        self._settle(None)
-
-    def data_received(self, data: bytes) -> None:
-        received = self._received = self._received + data if self._received else data
-        if self._answer is None:
-            self.close()
-            return
+    def receive(self, received: bytes) -> None:
         end = received.find(b"\r\n\r\n", 0, _MOST_HEAD_BYTES)
         if end < 0:
             if len(received) >= _MOST_HEAD_BYTES:
                 self.close()
             return
         head, missing = received[:end].lower(), end + 4 + self._size - len(received)
-        status = _status(head)
-        if status is not None and status[1] != b"200":
-            self._settle(int(status[1]))
+        status = status_of(head)
+        if status not in (0, 200):
+            self.settle(status)
             self.close()
-        elif status is None or missing < 0 or not _is_usual(head, self._size):
+        elif status == 0 or missing < 0 or not _is_usual(head, self._size):
             self.close()
         elif missing == 0:
-            self._settle(received[end + 4 :])
+            self.settle(received[end + 4 :])
 
-    def _too_late(self) -> None:
-        answer = self._answer
-        if answer is not None and not answer.done() and not self._received:
-            answer.set_exception(TimeoutError())
-        self.close()
-
-    def _settle(self, found: Answer) -> None:
-        answer, self._answer, self._received = self._answer, None, b""
-        if answer is not None and not answer.done():
-            answer.set_result(found)
+    def silence(self, received: bytes) -> Exception | None:
+        return None if received else TimeoutError()
 
 
 def _is_usual(head: bytes, size: int) -> bool:
     """Whether this head, in lower case, announces just the body that is expected."""
     return (
-        head.count(_LENGTH) == 1
-        and (head + b"\r\n").find(b"%b%d\r\n" % (_LENGTH, size)) >= 0
+        head.count(LENGTH) == 1
+        and (head + b"\r\n").find(b"%b%d\r\n" % (LENGTH, size)) >= 0
         and not any(word in head for word in _UNUSUAL)
     )

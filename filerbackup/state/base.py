@@ -30,7 +30,8 @@ class Checkpoint:
     letter; in a snapshot, where following starts afterwards. `cursor`: the last path, relative to
     the folder, that the snapshot has finished. `sweep`: what the live tree no longer has is to be
     removed after the walk. `generation`: of the lease under which it was written. `updated_ns`: by
-    the writer's clock, `compared_ns` when the sink was last compared with the live tree.
+    the writer's clock, `compared_ns` when the sink was last compared with the live tree. `ahead_to_ns`:
+    the sink may hold what came up to there, though the log was not followed so far.
     """
 
     offset_ns: int
@@ -41,6 +42,7 @@ class Checkpoint:
     updated_ns: int = 0
     holder: str = ""
     compared_ns: int = 0
+    ahead_to_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

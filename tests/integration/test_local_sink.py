@@ -395,3 +395,18 @@ async def test_a_device_in_the_way_is_listed_and_replaced(tmp_path: Path) -> Non
         await write(sink, "pipe", b"file now")
         assert (tmp_path / "copies" / "pipe").read_bytes() == b"file now"
         await sink.write("empty", file_entry("empty"), InlineContent(b""))
+
+
+async def test_what_another_hand_changed_does_not_pass_for_the_content(tmp_path: Path) -> None:
+    """An edit in place keeps the size and the version that was noted, but not the modified time."""
+    entry = dataclasses.replace(file_entry("file", 5), chunks=(Chunk("3,01", 0, 5, 7),))
+    newer = dataclasses.replace(entry, mode=stat.S_IFREG | 0o600, mtime_ns=MTIME_NS + 10**9)
+    async with opened(tmp_path) as sink:
+        await sink.write("file", entry, InlineContent(b"right"))
+        with (tmp_path / "file").open("r+b") as file:
+            file.write(b"wrong")
+        assert not await sink.update("file", entry)
+        assert not await sink.update("file", newer)
+        await sink.write("file", newer, InlineContent(b"right"))
+        assert await sink.update("file", entry)
+        assert await sink.update("file", newer)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import stat
 from dataclasses import replace
 from unittest.mock import patch
 
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from filerbackup import retry
 from filerbackup.errors import SinkThrottled, SinkUnavailable
-from filerbackup.events import Delete, Entry, Rename, Upsert
+from filerbackup.events import Delete, Entry, EntryKind, Rename, Upsert
 from filerbackup.pipeline import checkpointer
 from filerbackup.pipeline.apply import Applier, Ends
 from filerbackup.pipeline.budget import ByteBudget
@@ -46,12 +47,21 @@ action = st.one_of(
     st.tuples(st.just("mkdir"), paths),
     st.tuples(st.just("delete"), paths),
     st.tuples(st.just("rename"), paths, paths),
+    st.tuples(st.just("replace"), paths, paths),
+    st.tuples(st.just("chmod"), paths, st.sampled_from([0o600, 0o644, 0o755])),
+    st.tuples(st.just("touch"), paths),
+    st.tuples(st.just("symlink"), paths, st.sampled_from(["x", "y"])),
     st.tuples(st.just("vacuum")),
 )
 histories = st.lists(st.lists(action, max_size=14), min_size=1, max_size=4)
 
-TREES = Capabilities(directories=True, symlinks=True, move=True, move_tree=True, write_buffer_bytes=0)
-OBJECTS = Capabilities(directories=False, symlinks=True, move=False, move_tree=False, write_buffer_bytes=0)
+TREES = Capabilities(
+    directories=True, symlinks=True, move=True, move_tree=True, write_buffer_bytes=0, update=True
+)
+OBJECTS = Capabilities(
+    directories=False, symlinks=True, move=True, move_tree=False, write_buffer_bytes=0, update=True
+)
+NO_LINKS = Capabilities(directories=False, symlinks=False, move=False, move_tree=False, write_buffer_bytes=0)
 
 
 class World:
@@ -77,10 +87,10 @@ class World:
         """Some of the next calls fail, or are done and only the answer is lost."""
         for _ in range(self.rng.randrange(4)):
             error = self.rng.choice([SinkUnavailable("down"), SinkThrottled("slow down")])
-            operation = self.rng.choice(["write", "write", "delete", "delete_tree", "move", "stat"])
+            operation = self.rng.choice(["write", "write", "delete", "delete_tree", "move", "update", "stat"])
             self.sink.fail(operation, error, times=self.rng.randint(1, 3), after=self.rng.random() < 0.5)
 
-    async def live(self, steps: int | None, *, wish: str = "auto") -> None:
+    async def live(self, steps: int | None, *, wish: str = "auto", compare: bool = False) -> None:
         """One life of the process: to the end, or for so many steps of the loop, then a crash."""
         await self.sink.open()
         ends = Ends(self.filer, self.sink, self.letters)
@@ -119,7 +129,7 @@ class World:
             one_shot=True,
             may_sweep=True,
             was_empty=not self.sink.objects,
-            compare_soon=False,
+            compare_soon=compare,
             reconcile_every_s=0,
             grace_s=0.1,
             filer_in_use=lambda: "model",
@@ -155,23 +165,32 @@ class World:
             if any(held == key or held.startswith(key + "/") for held in self.held.keys):
                 continue
             entry, stored = self.filer.tree.get(path), self.sink.durable.get(key)
-            if entry is None:
+            if entry is None or self.left_out(entry):
                 assert stored is None, f"{key} is gone in the source, stored as durable {checkpoint}"
             elif not entry.is_directory:
                 assert stored is not None, f"{key} is not durable at {checkpoint}"
+                assert stored.is_copy_of(entry), f"{key} is durable with other attributes"
                 assert stored.data == self.filer.bytes_of(entry), f"{key} is durable with other bytes"
+
+    def left_out(self, entry: Entry) -> bool:
+        """Whether the sink keeps no such entries."""
+        return entry.kind is EntryKind.SYMLINK and not self.sink.capabilities.symlinks
 
     def check_equal(self) -> None:
         """At the end the sink holds what the layout asks for."""
         assert self.letters.letters == {}
-        stored = {key: found.data for key, found in self.sink.objects.items() if found.kind.value == "file"}
+        stored = {
+            key: (found.data, found.mode, found.target, found.mtime_ns)
+            for key, found in self.sink.objects.items()
+            if found.kind is not EntryKind.DIRECTORY
+        }
         if self.layout.name == "dated":
             assert stored == stored | self.expected_dated()
             return
         files = {
-            self.scope.relative(path): self.filer.bytes_of(entry)
+            self.scope.relative(path): self.expected(entry)
             for path, entry in self.filer.tree.items()
-            if not entry.is_directory
+            if not entry.is_directory and not self.left_out(entry)
         }
         assert stored == files
         if self.sink.capabilities.directories:
@@ -182,10 +201,19 @@ class World:
                 key for key, found in self.sink.objects.items() if found.kind.value == "directory"
             } == directories
 
-    def expected_dated(self) -> dict[str, bytes]:
+    def expected(self, entry: Entry) -> tuple[bytes, int, str, int]:
+        """What a copy is compared by."""
+        return (
+            self.filer.bytes_of(entry),
+            stat.S_IMODE(entry.mode),
+            entry.symlink_target,
+            entry.mtime_ns,
+        )
+
+    def expected_dated(self) -> dict[str, tuple[bytes, int, str, int]]:
         """What surely was there to be copied: the live files, under their day."""
         return {
-            str(self.layout.key(entry)): self.filer.bytes_of(entry)
+            str(self.layout.key(entry)): self.expected(entry)
             for entry in self.filer.tree.values()
             if not entry.is_directory
         }
@@ -245,15 +273,21 @@ def check(
 
 
 @slow_machine
-@given(histories, st.integers(0, 2**32), st.sampled_from(["auto", "log"]))
+@given(histories, st.integers(0, 2**32), st.sampled_from(["auto", "log", "snapshot"]))
 def test_a_mirror_in_a_tree(history: list[list[tuple[object, ...]]], seed: int, wish: str) -> None:
     check(history, random.Random(seed), TREES, False, wish)
 
 
 @slow_machine
-@given(histories, st.integers(0, 2**32), st.sampled_from(["auto", "log"]))
+@given(histories, st.integers(0, 2**32), st.sampled_from(["auto", "log", "snapshot"]))
 def test_a_mirror_in_a_bucket(history: list[list[tuple[object, ...]]], seed: int, wish: str) -> None:
     check(history, random.Random(seed), OBJECTS, False, wish)
+
+
+@slow_machine
+@given(histories, st.integers(0, 2**32), st.sampled_from(["auto", "log", "snapshot"]))
+def test_a_mirror_without_symlinks(history: list[list[tuple[object, ...]]], seed: int, wish: str) -> None:
+    check(history, random.Random(seed), NO_LINKS, False, wish)
 
 
 @slow_machine

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import http.client
 import os
 import shutil
 import subprocess
-import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,11 +16,11 @@ from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 from azure.storage.blob.aio import BlobServiceClient, ContainerClient
 
 from tests.support.ports import free_port
+from tests.support.ready import http_status, wait_until_ready
 
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """Of the emulator's own account: public, the same everywhere."""
-READY_WITHIN_S = 60.0
 _PROJECT = Path(__file__).resolve().parents[2]
 
 
@@ -73,16 +69,8 @@ class AzuriteServer:
         ]  # fmt: skip
         with (self._directory / "azurite.log").open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._directory)
-        deadline = time.monotonic() + READY_WITHIN_S
-        while not self._answers():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"azurite does not start: {self.log()}")
-            time.sleep(0.05)
+        wait_until_ready(self.process, self._answers, log=self._directory / "azurite.log")
         return self
-
-    def log(self) -> str:
-        """The last of what it has said."""
-        return (self._directory / "azurite.log").read_text(errors="replace")[-2000:]
 
     def kill(self) -> None:
         """At once: nothing of a test is worth a slow stop."""
@@ -92,14 +80,7 @@ class AzuriteServer:
         self.process = None
 
     def _answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            connection.request("GET", f"/{ACCOUNT}?comp=list")
-            return connection.getresponse().status < 500
-        except OSError:
-            return False
-        finally:
-            connection.close()
+        return http_status(self.port, f"/{ACCOUNT}?comp=list") < 500
 
 
 @contextlib.contextmanager
@@ -152,26 +133,3 @@ async def peer_of(server: AzuriteServer, container: str) -> AsyncIterator[Peer]:
         with contextlib.suppress(ResourceExistsError):
             await client.create_container()
         yield Peer(client)
-
-
-async def rclone(server: AzuriteServer, *arguments: str) -> str:
-    """Run rclone with a remote `azure:` on the server; returns what it printed."""
-    beside = Path(sys.executable).with_name("rclone")
-    environment = {
-        "RCLONE_CONFIG": "/dev/null",
-        "RCLONE_CONFIG_AZURE_TYPE": "azureblob",
-        "RCLONE_CONFIG_AZURE_ACCOUNT": ACCOUNT,
-        "RCLONE_CONFIG_AZURE_KEY": KEY,
-        "RCLONE_CONFIG_AZURE_ENDPOINT": server.blob_endpoint,
-        "HOME": "/nonexistent",
-    }
-    process = await asyncio.create_subprocess_exec(
-        str(beside if beside.exists() else "rclone"),
-        *arguments,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    return out.decode()

@@ -8,10 +8,6 @@ import functools
 import json
 import platform
 import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from importlib.util import find_spec
@@ -24,8 +20,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.support.ports import free_port
+from tests.support.ready import http_status, wait_until_ready
 
-READY_WITHIN_S = 30.0
 _T = TypeVar("_T")
 
 
@@ -59,17 +55,11 @@ class GcsServer:
             "-external-url", self.endpoint, "-log-level", "error",
         ]  # fmt: skip
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + READY_WITHIN_S
-        while time.monotonic() < deadline:
-            with (
-                contextlib.suppress(urllib.error.URLError, OSError),
-                urllib.request.urlopen(f"{self.endpoint}/_internal/healthcheck", timeout=1),
-            ):
-                return self
-            if self.process.poll() is not None:
-                raise RuntimeError(f"fake-gcs-server ended with {self.process.returncode}")
-            time.sleep(0.05)
-        raise RuntimeError("fake-gcs-server does not answer")
+        wait_until_ready(self.process, self._answers)
+        return self
+
+    def _answers(self) -> bool:
+        return http_status(self.port, "/_internal/healthcheck") == 200
 
     def stop(self) -> None:
         """End it."""
@@ -225,26 +215,3 @@ def _private_key() -> str:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()
-
-
-async def gcs_rclone(endpoint: str, *arguments: str) -> str:
-    """Run rclone with a remote `gcs:` on the server; returns what it printed."""
-    beside = Path(sys.executable).with_name("rclone")
-    environment = {
-        "RCLONE_CONFIG": "/dev/null",
-        "RCLONE_CONFIG_GCS_TYPE": "google cloud storage",
-        "RCLONE_CONFIG_GCS_ANONYMOUS": "true",
-        "RCLONE_CONFIG_GCS_ENDPOINT": f"{endpoint}/storage/v1/",
-        "RCLONE_CONFIG_GCS_BUCKET_POLICY_ONLY": "true",
-        "HOME": "/nonexistent",
-    }
-    process = await asyncio.create_subprocess_exec(
-        str(beside if beside.exists() else "rclone"),
-        *arguments,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    return out.decode()

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.ports import free_port
-
-READY_WITHIN_S = 60.0
+from tests.support.ready import http_status, wait_until_ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,25 +43,10 @@ def running_moto(directory: Path) -> Iterator[MotoServer]:
             env={**os.environ, "TMPDIR": str(directory)},
         )
     try:
-        _wait_until_ready(server, process, log_path)
+        wait_until_ready(
+            process, lambda: http_status(server.port, "/moto-api/data.json") == 200, log=log_path
+        )
         yield server
     finally:
         process.kill()
         process.wait(30)
-
-
-def _wait_until_ready(server: MotoServer, process: subprocess.Popen[bytes], log_path: Path) -> None:
-    deadline = time.monotonic() + READY_WITHIN_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise RuntimeError(f"moto ended with {process.returncode}: {log_path.read_text()[-2000:]}")
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
-            try:
-                connection.request("GET", "/moto-api/data.json")
-                if connection.getresponse().status == 200:
-                    return
-            finally:
-                connection.close()
-        time.sleep(0.1)
-    raise TimeoutError(f"moto was not ready within {READY_WITHIN_S} s: see {log_path}")

@@ -9,14 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from tests.support.ports import free_port_pairs
-
-READY_WITHIN_S = 60.0
+from tests.support.ready import http_status, wait_until_ready
 
 
 def weed_binary() -> str:
@@ -82,18 +80,14 @@ class WeedServer:
 
     def wait_ready(self) -> None:
         """Wait until the filer takes a write and the S3 gateway answers."""
-        deadline = time.monotonic() + READY_WITHIN_S
-        while time.monotonic() < deadline:
-            if self.process is not None and self.process.poll() is not None:
-                raise RuntimeError(
-                    f"weed ended with {self.process.returncode}: see {self.directory}/weed.log"
-                )
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                if self.put("/.probe/ready", b"ready") < 300 and self._s3_answers():
-                    self.delete("/.probe", recursive=True)
-                    return
-            time.sleep(0.1)
-        raise TimeoutError(f"weed was not ready within {READY_WITHIN_S} s: see {self.directory}/weed.log")
+        assert self.process is not None
+        wait_until_ready(self.process, self._is_ready, log=self.directory / "weed.log")
+
+    def _is_ready(self) -> bool:
+        if self.put("/.probe/ready", b"ready") >= 300 or not self._s3_answers():
+            return False
+        self.delete("/.probe", recursive=True)
+        return True
 
     def stop(self) -> None:
         """SIGTERM: weed flushes its log (this takes some seconds)."""
@@ -150,12 +144,7 @@ class WeedServer:
             return response.status
 
     def _s3_answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.s3_port, timeout=5)
-        try:
-            connection.request("GET", "/")
-            return connection.getresponse().status < 500
-        finally:
-            connection.close()
+        return http_status(self.s3_port) < 500
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[http.client.HTTPConnection]:

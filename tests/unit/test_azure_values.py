@@ -14,9 +14,10 @@ from filerbackup.sinks.azure.answers import NotAzure, parse_batch, parse_blob, p
 from filerbackup.sinks.azure.blocks import block_id, block_list, new_upload_id
 from filerbackup.sinks.azure.connection import account_of
 from filerbackup.sinks.azure.dialect import DIALECT, blob_headers, good_tags, tier_of, user_metadata
-from filerbackup.sinks.azure.errors import Answered, classify, one_line
+from filerbackup.sinks.azure.errors import Answered, classify
 from filerbackup.sinks.azure.names import check_name
 from filerbackup.sinks.metadata import ObjectMetadata
+from filerbackup.sinks.objects.errors import one_line
 
 KEY = Secret("aGFsbG8=")
 

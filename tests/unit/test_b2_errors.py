@@ -15,7 +15,8 @@ from filerbackup.errors import (
     SinkUnavailable,
 )
 from filerbackup.sinks.backblaze.answers import parse_error, parse_grant, url_of
-from filerbackup.sinks.backblaze.errors import Answered, Unanswered, classify, one_line
+from filerbackup.sinks.backblaze.errors import Answered, classify, one_line
+from filerbackup.sinks.objects.errors import Unanswered
 
 WHAT = "backblaze:b: PUT 'x'"
 

@@ -341,3 +341,10 @@ async def test_a_connection_is_used_again_unless_the_server_closes_it() -> None:
                     assert found.status == 201
             await quick.close()
         assert made == connections
+
+
+@pytest.mark.parametrize("server", ["host:99999", "host:0", "host", "[::1]:80", "a/b:80", "a\r\nb:80"])
+async def test_an_address_that_is_not_plain_is_left_to_the_full_client(server: str) -> None:
+    quick = QuickPuts(connect_s=5, silence_s=5, keepalive_s=20)
+    assert await quick.put(server, "/x", b"abc", "") is None
+    await quick.close()

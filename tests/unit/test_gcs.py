@@ -13,7 +13,8 @@ from filerbackup.errors import SinkError
 from filerbackup.sinks.gcs.answers import NotGoogle, parse_batch, parse_json, parse_listing, parse_resource
 from filerbackup.sinks.gcs.crc32c import combined
 from filerbackup.sinks.gcs.dialect import DIALECT, with_google_names
-from filerbackup.sinks.gcs.errors import Answered, Unanswered, classify, parse_refusal
+from filerbackup.sinks.gcs.errors import Answered, classify, parse_refusal
+from filerbackup.sinks.objects.errors import Unanswered
 
 OBJECT = {"name": "a", "size": "3", "generation": "12", "metageneration": "1"}
 any_json = st.recursive(

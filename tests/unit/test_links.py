@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
+
+from filerbackup.errors import SourceUnreachable
 from filerbackup.events import Delete, Entry, EntryKind, Event, Marker, Rename, Upsert
 from filerbackup.source.links import HardLinks
 
@@ -97,3 +100,35 @@ async def test_memory_is_bounded() -> None:
     assert told(await links.spread([Upsert(1, live.link("/999x", b"2", b"999"))])) == [
         ("/999x", b"2"), ("/999y", b"2"),
     ]  # fmt: skip
+
+
+async def test_a_stream_that_begins_again_tells_all_names_again() -> None:
+    """What the last one told may never have been carried out."""
+    live = Live()
+    links = HardLinks(live.look_up)
+    for path in ("/a", "/b"):
+        links.note(live.link(path, b"1"))
+    event = Upsert(1, live.link("/a", b"2"))
+    assert told(await links.spread([event])) == [("/a", b"2"), ("/b", b"2")]
+    assert told(await links.spread([event])) == [("/a", b"2")]
+    links.begin()
+    assert told(await links.spread([event])) == [("/a", b"2"), ("/b", b"2")]
+
+
+async def test_a_filer_that_is_away_for_a_moment_loses_no_name() -> None:
+    live = Live()
+    away = True
+
+    async def look_up(path: str) -> Entry | None:
+        if away:
+            raise SourceUnreachable("away")
+        return await live.look_up(path)
+
+    links = HardLinks(look_up)
+    for path in ("/a", "/b"):
+        links.note(live.link(path, b"1"))
+    event = Upsert(1, live.link("/a", b"2"))
+    with pytest.raises(SourceUnreachable):
+        await links.spread([event])
+    away = False
+    assert told(await links.spread([event])) == [("/a", b"2"), ("/b", b"2")]

@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from filerbackup.events import Chunk, Entry, EntryKind
+from filerbackup.sinks.local.versions import version_of
 from filerbackup.sinks.metadata import (
     ObjectMetadata,
     content_version,
@@ -247,6 +248,12 @@ def test_content_in_the_entry_itself_is_a_version_too() -> None:
     one, two = entry(content=b"one"), entry(content=b"two")
     assert content_version(one) != content_version(two) != ""
     assert content_version(entry()) == ""
+
+
+def test_versions_that_copies_carry_are_still_made_the_same_way() -> None:
+    source = entry(size=4, content=b"ab", chunks=(Chunk("3,01ab", 2, 2, 7),), md5=b"m" * 16)
+    assert content_version(source) == "124373fc370464c94723eb027b12880a"
+    assert version_of(source).hex() == "31cd6292f78a64fa70212d5df682a93c42"
 
 
 def test_content_is_known_by_md5_or_by_version_and_else_not_at_all() -> None:

@@ -60,9 +60,11 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(answer: bytes, *, silence_s: float = 5.0) -> AsyncIterator[tuple[Server, QuickReads]]:
+async def serving(
+    answer: bytes, *, silence_s: float = 5.0, keepalive_s: float = 20.0
+) -> AsyncIterator[tuple[Server, QuickReads]]:
     server = Server(answer)
-    reads = QuickReads(4, connect_s=5, silence_s=silence_s, keepalive_s=20)
+    reads = QuickReads(4, connect_s=5, silence_s=silence_s, keepalive_s=keepalive_s)
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     server.address = f"127.0.0.1:{listening.sockets[0].getsockname()[1]}"
     try:
@@ -126,10 +128,8 @@ async def test_silence_is_a_timeout_and_slowness_is_not_judged() -> None:
 
 
 async def test_a_connection_that_the_server_closed_meanwhile_is_not_used() -> None:
-    async with serving(GOOD) as (server, reads):
+    async with serving(GOOD, keepalive_s=0.0) as (server, reads):
         assert await reads.read(server.address, "3,01ab", 4096) == BODY
-        for known in reads._servers.values():
-            known._keepalive_s = 0.0
         await asyncio.sleep(0.01)
         assert await reads.read(server.address, "3,01ab", 4096) == BODY
         assert server.connections == 2

@@ -7,8 +7,9 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 from obstore.exceptions import GenericError, PermissionDeniedError, UnauthenticatedError
 
 from filerbackup.errors import ObjectRejected, SinkError, SinkRefused, SinkThrottled, SinkUnavailable
+from filerbackup.sinks.objects.errors import Unanswered, one_line
 from filerbackup.sinks.s3.answers import NotS3, parse_error, parse_head, parse_page
-from filerbackup.sinks.s3.errors import Answered, Unanswered, classify, from_botocore, from_obstore, one_line
+from filerbackup.sinks.s3.errors import Answered, classify, from_botocore, from_obstore
 
 
 @pytest.mark.parametrize(

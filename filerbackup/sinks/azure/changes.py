@@ -26,9 +26,9 @@ from filerbackup.sinks.azure.errors import from_sdk
 from filerbackup.sinks.azure.identity import Tokens
 from filerbackup.sinks.azure.signing import API_VERSION
 from filerbackup.sinks.metadata import ObjectMetadata
+from filerbackup.sinks.objects.http import CALL_S
 from filerbackup.sinks.objects.store import Head
 
-CALL_S = 60.0
 _T = TypeVar("_T")
 
 

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import ssl
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from urllib.parse import urlsplit
-from urllib.request import proxy_bypass
 
-import aiohttp
-
-from filerbackup import __version__
 from filerbackup.errors import UsageError
 from filerbackup.settings.model import AzureSettings
 from filerbackup.sinks.azure.changes import Changes
@@ -20,8 +14,8 @@ from filerbackup.sinks.azure.container import Container
 from filerbackup.sinks.azure.http import ContainerHttp
 from filerbackup.sinks.azure.identity import Tokens, default_credential
 from filerbackup.sinks.azure.signing import Bearer, SharedKey, Signer
+from filerbackup.sinks.objects.http import new_session, proxy_of, tls_of
 
-_USER_AGENT = f"filerbackup/{__version__}"
 _DEFAULT_CONCURRENCY = 64
 
 
@@ -94,16 +88,10 @@ async def connect(settings: AzureSettings, account: Account, key: SharedKey | No
         else:
             credential = {"account_name": account.name, "account_key": settings.account_key.reveal()}
             signer = key
-        # Reading the authorities takes a tenth of a second.
-        tls = await asyncio.to_thread(_tls, account.endpoint)
-        session = aiohttp.ClientSession(
-            auto_decompress=False,
-            connector=aiohttp.TCPConnector(limit=_connections(settings), ssl=tls),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"},
-            skip_auto_headers=("Content-Type", "Accept"),
+        session = new_session(
+            _connections(settings), await tls_of(account.endpoint), unsent=("Content-Type", "Accept")
         )
-        proxy = _proxy(account.endpoint)
+        proxy = proxy_of(account.endpoint)
         http = ContainerHttp(session, signer, f"{account.endpoint}/{settings.container}", proxy)
         container = Container(http, signer)
         stack.push_async_callback(container.close)
@@ -116,16 +104,3 @@ async def connect(settings: AzureSettings, account: Account, key: SharedKey | No
 def _connections(settings: AzureSettings) -> int:
     """Enough that no block of an upload waits for a connection while its deadline runs."""
     return (settings.concurrency or _DEFAULT_CONCURRENCY) * (settings.part_concurrency + 1)
-
-
-def _tls(endpoint: str) -> ssl.SSLContext | bool:
-    return ssl.create_default_context() if endpoint.startswith("https:") else True
-
-
-def _proxy(endpoint: str) -> str | None:
-    """The proxy that the environment names for this endpoint."""
-    parts = urlsplit(endpoint)
-    if not parts.hostname or proxy_bypass(parts.netloc):
-        return None
-    name = f"{parts.scheme}_proxy"
-    return os.environ.get(name) or os.environ.get(name.upper()) or None

@@ -8,20 +8,17 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
 from filerbackup.sinks.azure.answers import Blob, NotAzure, md5_of_header, parse_batch, parse_blob, parse_page
 from filerbackup.sinks.azure.batch import DELETE_HEADERS, batch_body
-from filerbackup.sinks.azure.errors import Answered, Unanswered
-from filerbackup.sinks.azure.http import ContainerHttp, read_all, stalling
+from filerbackup.sinks.azure.errors import Answered
+from filerbackup.sinks.azure.http import ContainerHttp
 from filerbackup.sinks.azure.signing import Signer
+from filerbackup.sinks.objects.errors import Unanswered
+from filerbackup.sinks.objects.http import CALL_S, SLOWEST_BYTES_PER_S, bytes_range, read_body, stalling
 from filerbackup.sinks.objects.store import Page
 
-CALL_S = 60.0
-"""Deadline of a call that carries no content."""
 COMPLETE_S = 600.0
 """Putting many blocks together takes the service some time."""
-SLOWEST_BYTES_PER_S = 16 << 10
-"""A put gets `CALL_S` and what its bytes take at this rate."""
 _MOST_PAGE_BYTES = 64 << 20
 _MOST_BATCH_BYTES = 4 << 20
-_MOST_BUFFERED_BYTES = 8 << 20
 _NO_BATCH = frozenset(
     {"InvalidInput", "UnsupportedHttpVerb", "InvalidQueryParameterValue", "UnsupportedQueryParameter",
      "FeatureNotSupported", "NotImplemented"}
@@ -57,20 +54,20 @@ class Container:
         headers: Mapping[str, str],
     ) -> None:
         """Put Block, of `size` bytes that come in blocks."""
-        async with stalling() as stall:
-
-            async def moving() -> AsyncIterator[bytes | memoryview]:
-                async for block in blocks:
-                    stall.progress()
-                    yield block
-                # The last of it may still be in the buffers of this machine.
-                stall.progress(min(size, _MOST_BUFFERED_BYTES) / SLOWEST_BYTES_PER_S)
-
-            query = {"comp": "block", "blockid": tag}
-            async with self._http.request(
-                "PUT", name, query=query, headers=headers, blocks=moving(), size=size, good=(201,)
-            ):
-                return
+        query = {"comp": "block", "blockid": tag}
+        async with (
+            stalling() as stall,
+            self._http.request(
+                "PUT",
+                name,
+                query=query,
+                headers=headers,
+                blocks=stall.watch(blocks, size),
+                size=size,
+                good=(201,),
+            ),
+        ):
+            return
 
     async def put_block_list(self, name: str, body: bytes, headers: Mapping[str, str]) -> None:
         """Put Block List: the blob appears."""
@@ -98,7 +95,7 @@ class Container:
         """Get Blob; beyond the end there are no bytes. Raises FileNotFoundError."""
         headers = {}
         if offset or length is not None:
-            headers["range"] = f"bytes={offset}-{'' if length is None else offset + length - 1}"
+            headers["range"] = bytes_range(offset, length)
         good = (206,) if headers else (200,)
         try:
             async with self._http.request("GET", name, headers=headers, good=good) as response:
@@ -122,7 +119,7 @@ class Container:
                 query[key] = value
         while True:
             async with asyncio.timeout(CALL_S), self._http.request("GET", query=query) as response:
-                page = parse_page(await read_all(response, _MOST_PAGE_BYTES), prefix)
+                page = parse_page(await read_body(response, _MOST_PAGE_BYTES), prefix)
             objects = [found for found in page.objects if found.name > after]
             prefixes = [name for name in page.prefixes if name > after or after.startswith(name)]
             # A page can be empty and have another one behind it.
@@ -158,7 +155,7 @@ class Container:
                     "POST", query=query, headers=headers, body=body, good=(202,)
                 ) as response:
                     kind = response.headers.get("Content-Type", "")
-                    parts = parse_batch(kind, await read_all(response, _MOST_BATCH_BYTES))
+                    parts = parse_batch(kind, await read_body(response, _MOST_BATCH_BYTES))
             if parts.keys() == {-1}:
                 # One answer for all: the batch itself was refused.
                 raise Answered(*parts[-1])

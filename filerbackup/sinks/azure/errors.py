@@ -9,12 +9,13 @@ Codes: "Blob Storage error codes" and "Common REST API error codes" of Microsoft
 from __future__ import annotations
 
 import re
-import ssl
 
 import aiohttp
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 
 from filerbackup.errors import ObjectRejected, SinkError, SinkRefused, SinkThrottled, SinkUnavailable
+from filerbackup.sinks.objects import errors
+from filerbackup.sinks.objects.errors import Unanswered, answer_text, one_line, unreachable
 
 _THROTTLED = frozenset({"ServerBusy", "OperationTimedOut", "TooManyRequests"})
 _OBJECT = frozenset(
@@ -82,7 +83,6 @@ _HINTS = {
 }  # fmt: skip
 _SKEW_S = 600.0
 
-_query = re.compile(r"(https?://[^\s?'\"]*)\?[^\s'\"]*")
 _old_date = re.compile(
     r"date header (?:in the request )?(?:too old|is incorrect)|not (?:yet )?valid", re.I
 ).search
@@ -105,21 +105,11 @@ class Answered(Exception):
         return self.status == 401 and (not self.code or _expired(self.message + self.detail) is not None)
 
 
-class Unanswered(Exception):
-    """No answer, half an answer, or an answer that is none. `refused`: and a person has to act."""
-
-    def __init__(self, reason: str, *, refused: bool = False, hint: str = "") -> None:
-        super().__init__(reason)
-        self.reason, self.refused, self.hint = reason, refused, hint
-
-
 def classify(error: Answered | Unanswered, what: str) -> SinkError:
     """The error for a caller; `what` names the call in a few words, such as "azure:box: PUT 'a/b'"."""
     if isinstance(error, Unanswered):
-        text = f"{what}: {one_line(error.reason)}"
-        return (SinkRefused if error.refused else SinkUnavailable)(text, hint=error.hint)
-    said = f"HTTP {error.status} {one_line(error.code, 80)}".rstrip()
-    text = f"{what}: {said}" + (f": {one_line(error.message)}" if error.message else "")
+        return unreachable(error, what)
+    text = answer_text(what, error.status, error.code, error.message)
     hint = _hint(error)
     if error.code in _THROTTLED or error.status == 429:
         return SinkThrottled(text)
@@ -145,13 +135,6 @@ def _hint(error: Answered) -> str:
     if not error.code:
         return _ROLE if error.status in (401, 403) else _ENDPOINT
     return _HINTS.get(error.code, "")
-
-
-def one_line(text: str, most: int = 300) -> str:
-    """Printable, on one line, cut, and without the query of any URL."""
-    clean = _query.sub(r"\1", " ".join(text.split()))
-    clean = "".join(character if character.isprintable() else "?" for character in clean)
-    return clean if len(clean) <= most else clean[:most] + "…"
 
 
 def from_sdk(error: AzureError) -> Answered | Unanswered:
@@ -181,23 +164,9 @@ def no_identity(error: AzureError) -> Unanswered:
 
 def from_aiohttp(error: aiohttp.ClientError | OSError) -> Unanswered:
     """Read an error of aiohttp or the socket below it."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
-        return Unanswered(
-            "the server's TLS certificate is not trusted, or this is no TLS port",
-            refused=True,
-            hint="set SSL_CERT_FILE to the file with the certificate of its authority, "
-            "or correct the scheme of `endpoint`",
-        )
-    if isinstance(error, ssl.SSLError):
-        return Unanswered("TLS failed")
-    if isinstance(error, TimeoutError):
-        return Unanswered("no answer in time")
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return Unanswered(f"the host {error.host} is not known", hint="check `account_name` or `endpoint`")
-    if isinstance(error, aiohttp.ClientConnectorError):
-        reason = error.os_error.strerror or type(error.os_error).__name__
-        return Unanswered(f"no connection to {error.host}:{error.port}: {reason}")
-    return Unanswered(f"the connection broke: {type(error).__name__}")
+    return errors.from_aiohttp(error, "SSL_CERT_FILE")
 
 
 def not_azure(status: int, content_type: str) -> Unanswered:

@@ -7,7 +7,6 @@ piece by piece without being copied, and every request carries the MD5 by which 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -18,46 +17,12 @@ import aiohttp
 from yarl import URL
 
 from filerbackup.sinks.azure.answers import parse_error
-from filerbackup.sinks.azure.errors import Answered, Unanswered, from_aiohttp, not_azure
+from filerbackup.sinks.azure.errors import Answered, from_aiohttp, not_azure
 from filerbackup.sinks.azure.signing import API_VERSION, Signer
+from filerbackup.sinks.objects.http import CONNECT_S, MOST_ERROR_BYTES, STALL_S, read_body, sliced
 
-CONNECT_S = 10.0
-STALL_S = 60.0
-"""A call in which not a byte moves for so long is given up."""
-MOST_ERROR_BYTES = 64 << 10
-_PIECE = 256 << 10
 _NO_QUERY: Mapping[str, str] = {}
 _NO_HEADERS: Mapping[str, str] = {}
-
-
-class Stall:
-    """A deadline that moves on with every sign of progress, whichever task sees it."""
-
-    def __init__(self, timeout: asyncio.Timeout) -> None:
-        self._timeout: asyncio.Timeout | None = timeout
-
-    def progress(self, more_s: float = 0.0) -> None:
-        """Something moved; the next sign may take `more_s` longer than others."""
-        if self._timeout is not None and not self._timeout.expired():
-            self._timeout.reschedule(asyncio.get_running_loop().time() + STALL_S + more_s)
-
-    def end(self) -> None:
-        """The call is over: what comes late changes nothing."""
-        self._timeout = None
-
-
-@asynccontextmanager
-async def stalling() -> AsyncIterator[Stall]:
-    """A block in which something has to move every `STALL_S`. Raises Unanswered."""
-    try:
-        async with asyncio.timeout(STALL_S) as timeout:
-            stall = Stall(timeout)
-            try:
-                yield stall
-            finally:
-                stall.end()
-    except TimeoutError:
-        raise Unanswered(f"nothing moved for {STALL_S:.0f} s") from None
 
 
 class ContainerHttp:
@@ -116,7 +81,7 @@ class ContainerHttp:
                     method,
                     url,
                     headers=sent,
-                    data=_payload(body) if blocks is None else blocks,
+                    data=blocks if body is None else sliced(body),
                     proxy=self._proxy,
                     allow_redirects=False,
                     timeout=limits,
@@ -138,26 +103,6 @@ class ContainerHttp:
         await self._session.close()
 
 
-async def read_all(response: aiohttp.ClientResponse, most: int) -> bytes:
-    """The whole body. Raises Unanswered when it is longer than `most`."""
-    body = bytearray()
-    async for block in response.content.iter_any():
-        body += block
-        if len(body) > most:
-            raise Unanswered(f"the answer is longer than {most >> 10} KiB")
-    return bytes(body)
-
-
-def _payload(body: bytes | None) -> bytes | AsyncIterator[memoryview] | None:
-    return _pieces(body) if body is not None and len(body) > _PIECE else body
-
-
-async def _pieces(body: bytes) -> AsyncIterator[memoryview]:
-    whole = memoryview(body)
-    for offset in range(0, len(body), _PIECE):
-        yield whole[offset : offset + _PIECE]
-
-
 def _check(response: aiohttp.ClientResponse) -> None:
     """Every answer of the service has these; a console or a load balancer has neither."""
     if "x-ms-request-id" not in response.headers and "x-ms-version" not in response.headers:
@@ -168,7 +113,7 @@ async def _refusal(response: aiohttp.ClientResponse) -> Answered:
     """Raises Unanswered for a good status that is not the one this call has."""
     if response.status < 300:
         raise not_azure(response.status, response.headers.get("Content-Type", ""))
-    code, message, detail = parse_error(await read_all(response, MOST_ERROR_BYTES))
+    code, message, detail = parse_error(await read_body(response, MOST_ERROR_BYTES))
     code = response.headers.get("x-ms-error-code", "") or code
     return Answered(response.status, code, message, detail=detail, skew_s=_skew(response.headers))
 

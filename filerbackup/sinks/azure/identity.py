@@ -10,7 +10,8 @@ from azure.core.credentials import AccessToken
 from azure.core.exceptions import AzureError
 from azure.identity.aio import DefaultAzureCredential
 
-from filerbackup.sinks.azure.errors import Unanswered, no_identity
+from filerbackup.sinks.azure.errors import no_identity
+from filerbackup.sinks.objects.errors import Unanswered
 
 SCOPE = "https://storage.azure.com/.default"
 TOKEN_S = 60.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
@@ -17,11 +15,14 @@ from filerbackup.sinks.azure.blocks import block_id, block_list, new_upload_id
 from filerbackup.sinks.azure.connection import Connection, account_of, connect
 from filerbackup.sinks.azure.copies import MAY_BE_TAGS, Copies
 from filerbackup.sinks.azure.dialect import DIALECT, as_header, blob_headers, tier_of, whole_md5
-from filerbackup.sinks.azure.errors import Answered, Unanswered, classify
+from filerbackup.sinks.azure.errors import Answered, classify
 from filerbackup.sinks.azure.names import DotCheck, check_name
 from filerbackup.sinks.azure.signing import SharedKey
 from filerbackup.sinks.keys import shown
 from filerbackup.sinks.metadata import SOURCE_STORAGE_CLASS, ObjectMetadata
+from filerbackup.sinks.objects.checks import md5_of, remove_wrong
+from filerbackup.sinks.objects.errors import Unanswered
+from filerbackup.sinks.objects.http import in_slices
 from filerbackup.sinks.objects.store import Head, Page, Part, Traits
 
 TRAITS = Traits(
@@ -37,8 +38,6 @@ TRAITS = Traits(
     bulk_names=MOST_NAMES,
     keeps_unfinished=False,
 )
-_THREAD_FROM_BYTES = 256 << 10
-"""Below this, hashing here (0.4 ms) costs less than a thread."""
 _IN_THE_WAY = frozenset({"InvalidBlobType", "BlobArchived", "BlobBeingRehydrated"})
 """An append blob (as `weed filer.backup` makes them) or an archived one: only a delete makes room."""
 _Sent = TypeVar("_Sent")
@@ -202,12 +201,12 @@ class AzureStore:
             held = [block async for block in blocks]
             headers = {"content-md5": as_header(digest())}
             try:
-                await container.put_block(name, tag, size, _each(held), headers)
+                await container.put_block(name, tag, size, in_slices(held), headers)
             except Answered as error:
                 if error.code not in _IN_THE_WAY:
                     raise
                 await container.delete(name)
-                await container.put_block(name, tag, size, _each(held), headers)
+                await container.put_block(name, tag, size, in_slices(held), headers)
         return Part(number, tag, size, digest())
 
     async def complete_upload(
@@ -269,17 +268,14 @@ class AzureStore:
         return sent
 
     async def _check(self, name: str, size: int, digest: bytes) -> None:
-        """Ask what is stored. A wrong blob is removed: what is missing is seen by any comparison.
+        """Ask what is stored. A wrong blob is removed.
 
         Raises SinkUnavailable when it is wrong, so that it is tried again.
         """
         head = await self.head(name)
         if head is not None and head.size == size and (not digest or head.md5 in (b"", digest)):
             return
-        try:
-            await self.delete(name)
-        except SinkError as error:
-            _log.warning("a wrong copy could not be removed and will be replaced: %s", error)
+        await remove_wrong(self.delete(name))
         stored = "nothing" if head is None else f"{head.size} bytes, or others,"
         raise SinkUnavailable(f"the service has stored {stored} for the {size} bytes of {shown(name)}")
 
@@ -301,19 +297,3 @@ class AzureStore:
 
     def _what(self, verb: str, name: str) -> str:
         return f"{self.label}: {verb} {shown(name)}"
-
-
-async def _each(blocks: Sequence[bytes | memoryview]) -> AsyncIterator[bytes | memoryview]:
-    for block in blocks:
-        yield block
-
-
-async def md5_of(data: bytes) -> bytes:
-    """The MD5, in a thread when that pays."""
-    if len(data) < _THREAD_FROM_BYTES:
-        return hashlib.md5(data, usedforsecurity=False).digest()
-    return await asyncio.to_thread(_md5, data)
-
-
-def _md5(data: bytes) -> bytes:
-    return hashlib.md5(data, usedforsecurity=False).digest()

@@ -17,24 +17,23 @@ import requests
 from b2sdk.v3 import B2Http, B2HttpApiConfig, B2RawHTTPApi  # type: ignore[import-untyped]
 from urllib3.exceptions import HTTPError
 
-from filerbackup import __version__
 from filerbackup.errors import SinkRefused, SinkUnavailable
 from filerbackup.settings.model import BackblazeSettings
 from filerbackup.sinks.backblaze.answers import Grant, parse_bucket, parse_error, parse_grant, parse_json
 from filerbackup.sinks.backblaze.dialect import ROOM_BYTES, ROOM_ENCRYPTED_BYTES
 from filerbackup.sinks.backblaze.errors import (
+    AUTHORITIES,
     Answered,
-    Unanswered,
     classify,
-    distrusted,
     no_bucket,
     no_key,
     refused_key,
 )
 from filerbackup.sinks.keys import shown
+from filerbackup.sinks.objects.errors import Unanswered, untrusted
+from filerbackup.sinks.objects.http import CONNECT_S, USER_AGENT
 
 OPEN_S = 60.0
-_CONNECT_S = 10.0
 _READ_S = 20.0
 _MOST_ANSWER_BYTES = 1 << 20
 _BACKBLAZE = "https://api.backblazeb2.com"
@@ -68,7 +67,7 @@ class _Http(B2Http):  # type: ignore[misc]  # b2sdk has no types
                 url,
                 data=json.dumps(params).encode(),
                 headers=sent,
-                timeout=(_CONNECT_S, _READ_S),
+                timeout=(CONNECT_S, _READ_S),
                 allow_redirects=False,
                 stream=True,
             ) as response:
@@ -78,7 +77,7 @@ class _Http(B2Http):  # type: ignore[misc]  # b2sdk has no types
                     raise parse_error(response.status_code, body)
                 return parse_json(response.status_code, kind, body)
         except requests.exceptions.SSLError:
-            raise distrusted() from None
+            raise untrusted(AUTHORITIES) from None
         except requests.exceptions.Timeout:
             raise Unanswered("no answer in time") from None
         except (requests.exceptions.RequestException, HTTPError, OSError, ValueError) as error:
@@ -93,9 +92,7 @@ class Account:
         self._realm = (settings.endpoint or _BACKBLAZE).rstrip("/")
         self._what = f"backblaze:{settings.bucket}"
         self._thread = ThreadPoolExecutor(1, "b2sdk")
-        config = B2HttpApiConfig(
-            install_clock_skew_hook=False, user_agent_append=f"filerbackup/{__version__}"
-        )
+        config = B2HttpApiConfig(install_clock_skew_hook=False, user_agent_append=USER_AGENT)
         self._http = _Http(config)
         self._api = B2RawHTTPApi(self._http)
         self._renewing = asyncio.Lock()

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from urllib.parse import unquote_plus, urlsplit
 
 from filerbackup.sinks.backblaze.dialect import user_metadata
-from filerbackup.sinks.backblaze.errors import Answered, Unanswered, not_b2
+from filerbackup.sinks.backblaze.errors import Answered, not_b2
+from filerbackup.sinks.objects.errors import Unanswered
 from filerbackup.sinks.objects.store import Found, Head
 
 _INFO = "x-bz-info-"

@@ -11,63 +11,32 @@ import asyncio
 import json
 import os
 import ssl
-import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
 
-from filerbackup import __version__
 from filerbackup.sinks.backblaze.account import Account
 from filerbackup.sinks.backblaze.answers import parse_error, parse_json
-from filerbackup.sinks.backblaze.errors import Answered, Unanswered, from_aiohttp
+from filerbackup.sinks.backblaze.errors import Answered, from_aiohttp
+from filerbackup.sinks.objects.errors import Unanswered
+from filerbackup.sinks.objects.http import (
+    CALL_S,
+    CONNECT_S,
+    MOST_ERROR_BYTES,
+    STALL_S,
+    new_session,
+    proxy_of,
+    read_body,
+)
 
-CONNECT_S = 10.0
-CALL_S = 60.0
-"""Deadline of a call that carries no content."""
-STALL_S = 60.0
-"""A call in which not a byte moves for so long is given up."""
-SLOWEST_BYTES_PER_S = 16 << 10
-_MOST_ERROR_BYTES = 64 << 10
 _MOST_ANSWER_BYTES = 64 << 20
 _MOST_PLACES = 1000
 _THREAD_FROM_BYTES = 128 << 10
 """A page of a listing is larger: parsing it here would hold up the event loop for milliseconds."""
-_USER_AGENT = f"filerbackup/{__version__}"
 _VERSION = "/b2api/v4/"
-
-
-class Stall:
-    """A deadline that moves on with every sign of progress, whichever task sees it."""
-
-    def __init__(self, timeout: asyncio.Timeout) -> None:
-        self._timeout: asyncio.Timeout | None = timeout
-
-    def progress(self, more_s: float = 0.0) -> None:
-        """Something moved; the next sign may take `more_s` longer than others."""
-        if self._timeout is not None and not self._timeout.expired():
-            self._timeout.reschedule(asyncio.get_running_loop().time() + STALL_S + more_s)
-
-    def end(self) -> None:
-        """The call is over: what comes late changes nothing."""
-        self._timeout = None
-
-
-@asynccontextmanager
-async def stalling() -> AsyncIterator[Stall]:
-    """A block in which something has to move every `STALL_S`. Raises Unanswered."""
-    try:
-        async with asyncio.timeout(STALL_S) as timeout:
-            stall = Stall(timeout)
-            try:
-                yield stall
-            finally:
-                stall.end()
-    except TimeoutError:
-        raise Unanswered(f"nothing moved for {STALL_S:.0f} s") from None
 
 
 class Api:
@@ -76,13 +45,7 @@ class Api:
     def __init__(self, account: Account, *, connections: int, tls: ssl.SSLContext) -> None:
         self.account = account
         self._proxies: dict[str, str | None] = {}
-        self._session = aiohttp.ClientSession(
-            auto_decompress=False,
-            connector=aiohttp.TCPConnector(limit=connections, ssl=tls),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"},
-            skip_auto_headers=("Content-Type",),
-        )
+        self._session = new_session(connections, tls)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -160,7 +123,7 @@ class Api:
                 timeout=limits,
             ) as response:
                 if not 200 <= response.status < 300:
-                    raise parse_error(response.status, await read_all(response, _MOST_ERROR_BYTES))
+                    raise parse_error(response.status, await read_body(response, MOST_ERROR_BYTES))
                 yield response
         except (aiohttp.ClientError, OSError) as error:
             # TimeoutError is an OSError; the URL stays out of the chain.
@@ -173,35 +136,16 @@ class Api:
         if place not in self._proxies:
             if len(self._proxies) >= _MOST_PLACES:
                 self._proxies.clear()
-            self._proxies[place] = proxy_for(place)
+            self._proxies[place] = proxy_of(place)
         return self._proxies[place]
-
-
-async def read_all(response: aiohttp.ClientResponse, most: int = _MOST_ANSWER_BYTES) -> bytes:
-    """The whole body. Raises Unanswered when it is longer than `most`."""
-    body = bytearray()
-    async for block in response.content.iter_any():
-        body += block
-        if len(body) > most:
-            raise Unanswered(f"the answer is longer than {most >> 10} KiB")
-    return bytes(body)
 
 
 async def read_json(response: aiohttp.ClientResponse) -> dict[str, Any]:
     """The body as a JSON object. Raises Unanswered."""
-    body, kind = await read_all(response), response.headers.get("Content-Type", "")
+    body, kind = await read_body(response, _MOST_ANSWER_BYTES), response.headers.get("Content-Type", "")
     if len(body) < _THREAD_FROM_BYTES:
         return parse_json(response.status, kind, body)
     return await asyncio.to_thread(parse_json, response.status, kind, body)
-
-
-def proxy_for(url: str) -> str | None:
-    """The proxy that the environment names for this URL."""
-    parts = urlsplit(url)
-    proxies = urllib.request.getproxies()
-    if parts.scheme not in proxies or urllib.request.proxy_bypass(parts.netloc):
-        return None
-    return proxies[parts.scheme]
 
 
 def tls_context() -> ssl.SSLContext:

@@ -9,7 +9,6 @@ short line; URLs and what looks like a token never leave here.
 from __future__ import annotations
 
 import re
-import ssl
 
 import aiohttp
 
@@ -21,9 +20,13 @@ from filerbackup.errors import (
     SinkThrottled,
     SinkUnavailable,
 )
+from filerbackup.sinks.objects import errors
+from filerbackup.sinks.objects.errors import Unanswered, answer_text, unreachable
 
 STALE = frozenset({"expired_auth_token", "bad_auth_token"})
 """A token that is too old, or that the service has forgotten: another one helps."""
+AUTHORITIES = "REQUESTS_CA_BUNDLE"
+"""What tells b2sdk whom to trust."""
 _CAPS = frozenset(
     {"cap_exceeded", "storage_cap_exceeded", "transaction_cap_exceeded", "download_cap_exceeded"}
 )
@@ -73,26 +76,16 @@ class Answered(Exception):
         return self.status == 400 and self.code == "bad_request" and not _is_checksum(self.message)
 
 
-class Unanswered(Exception):
-    """No answer, half an answer, or an answer that is none. `refused`: and a person has to act."""
-
-    def __init__(self, reason: str, *, refused: bool = False, hint: str = "") -> None:
-        super().__init__(reason)
-        self.reason, self.refused, self.hint = reason, refused, hint
-
-
 def classify(error: Answered | Unanswered, what: str, *, of_object: bool = False) -> SinkError:
     """The error for a caller; `what` names the call in a few words, such as "backblaze:bucket: PUT 'a/b'".
 
     `of_object`: the call sent a name and metadata, so that a bad request is the fault of this object.
     """
     if isinstance(error, Unanswered):
-        text = f"{what}: {one_line(error.reason)}"
-        return SinkRefused(text, hint=error.hint) if error.refused else SinkUnavailable(text)
+        return unreachable(error, what)
     if 300 <= error.status < 400 or (not error.spoke and error.status < 500 and error.status != 429):
         return classify(not_b2(error.status, ""), what)
-    said = f"HTTP {error.status} {error.code}".rstrip()
-    text = f"{what}: {said}" + (f": {one_line(error.message)}" if error.message else "")
+    text = answer_text(what, error.status, error.code, one_line(error.message))
     if error.code in _CAPS:
         return SinkFull(text, hint=_CAP)
     if error.status in (429, 503):
@@ -124,33 +117,12 @@ def no_bucket(what: str, reason: str = "there is no such bucket") -> SinkRefused
 
 def one_line(text: str, most: int = 300) -> str:
     """Printable, on one line, cut, and without URLs or tokens."""
-    clean = _private.sub("…", " ".join(text.split()))
-    clean = "".join(character if character.isprintable() else "?" for character in clean)
-    return clean if len(clean) <= most else clean[:most] + "…"
+    return errors.one_line(_private.sub("…", text), most)
 
 
-def from_aiohttp(error: aiohttp.ClientError | OSError | TimeoutError) -> Unanswered:
+def from_aiohttp(error: aiohttp.ClientError | OSError) -> Unanswered:
     """Read an error of aiohttp or the socket below it."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
-        return distrusted()
-    if isinstance(error, ssl.SSLError):
-        return Unanswered("TLS failed")
-    if isinstance(error, TimeoutError):
-        return Unanswered("no answer in time")
-    if isinstance(error, aiohttp.ClientConnectorError):
-        reason = error.os_error.strerror or type(error.os_error).__name__
-        return Unanswered(f"no connection to {error.host}:{error.port}: {reason}")
-    return Unanswered(f"the connection broke: {type(error).__name__}")
-
-
-def distrusted() -> Unanswered:
-    """The server's certificate is none that is trusted."""
-    return Unanswered(
-        "the server's TLS certificate is not trusted, or this is no TLS port",
-        refused=True,
-        hint="set REQUESTS_CA_BUNDLE to the file with the certificate of its authority, or correct the "
-        "scheme of `endpoint`",
-    )
+    return errors.from_aiohttp(error, AUTHORITIES)
 
 
 def not_b2(status: int, content_type: str) -> Unanswered:

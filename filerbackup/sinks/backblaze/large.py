@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from filerbackup.errors import SinkError
 from filerbackup.sinks.backblaze.answers import Version, parse_version, parse_versions, text_of
-from filerbackup.sinks.backblaze.api import CALL_S, Api
-from filerbackup.sinks.backblaze.errors import Answered, Unanswered
+from filerbackup.sinks.backblaze.api import Api
+from filerbackup.sinks.backblaze.errors import Answered
 from filerbackup.sinks.backblaze.uploads import Uploads, UploadUrls
+from filerbackup.sinks.objects.errors import Unanswered
+from filerbackup.sinks.objects.http import CALL_S
 from filerbackup.sinks.objects.store import Part
 
 FINISH_S = 600.0

@@ -20,9 +20,9 @@ from filerbackup.sinks.backblaze.answers import (
     parse_version,
     parse_versions,
 )
-from filerbackup.sinks.backblaze.api import CALL_S, Api, tls_context
+from filerbackup.sinks.backblaze.api import Api, tls_context
 from filerbackup.sinks.backblaze.dialect import DIALECT, WHOLE_SHA1, file_info, own_info
-from filerbackup.sinks.backblaze.errors import Answered, Unanswered, classify
+from filerbackup.sinks.backblaze.errors import Answered, classify
 from filerbackup.sinks.backblaze.large import COPY_S, LargeFiles
 from filerbackup.sinks.backblaze.names import MOST_NAME_BYTES, can_exist, check_name, first_behind
 from filerbackup.sinks.backblaze.uploads import Uploads, digests
@@ -30,6 +30,8 @@ from filerbackup.sinks.backblaze.versions import Versions
 from filerbackup.sinks.base import OWN_PREFIX
 from filerbackup.sinks.keys import shown
 from filerbackup.sinks.metadata import ObjectMetadata
+from filerbackup.sinks.objects.errors import Unanswered
+from filerbackup.sinks.objects.http import CALL_S, bytes_range
 from filerbackup.sinks.objects.store import Head, Page, Part, Traits
 
 TRAITS = Traits(
@@ -163,7 +165,7 @@ class B2Store:
             return
         headers = {}
         if offset or length is not None:
-            headers["Range"] = f"bytes={offset}-{'' if length is None else offset + length - 1}"
+            headers["Range"] = bytes_range(offset, length)
         with self._errors("GET", name):
             try:
                 async with at.api.download("GET", self._path(name), headers) as response:

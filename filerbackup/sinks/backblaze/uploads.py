@@ -14,18 +14,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from filerbackup.sinks.backblaze.answers import text_of, token_of, url_of
-from filerbackup.sinks.backblaze.api import CALL_S, SLOWEST_BYTES_PER_S, Api, read_json, stalling
-from filerbackup.sinks.backblaze.errors import Answered, Unanswered
+from filerbackup.sinks.backblaze.api import Api, read_json
+from filerbackup.sinks.backblaze.errors import Answered
+from filerbackup.sinks.objects.errors import Unanswered
+from filerbackup.sinks.objects.http import CALL_S, SLOWEST_BYTES_PER_S, sliced, stalling
 
 PUT_URLS = 3
 MOST_IDLE = 256
 DIGEST_BYTES = 40
 """The SHA-1 in hexadecimal, behind a body that is announced with `hex_digits_at_end`."""
-_MOST_BUFFERED_BYTES = 8 << 20
 _THREAD_FROM_BYTES = 128 << 10
 """Below this, hashing here (0.2 ms) costs less than a thread."""
-_SLICE_BYTES = 256 << 10
-"""More at once would hold up the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,7 @@ class Uploads:
         while True:
             try:
                 async with asyncio.timeout(deadline_s):
-                    answer = await self._send(url, headers, _body(data))
+                    answer = await self._send(url, headers, sliced(data))
             except TimeoutError:
                 raise Unanswered("no answer in time") from None
             except Answered as error:
@@ -122,8 +121,7 @@ class Uploads:
                     stall.progress()
                     yield block
                 yield digest().hex().encode()
-                # The last of it may still be in the buffers of this machine.
-                stall.progress(CALL_S + min(size, _MOST_BUFFERED_BYTES) / SLOWEST_BYTES_PER_S)
+                stall.sent(size, CALL_S)
 
             try:
                 answer = await self._send(url, headers, moving())
@@ -140,15 +138,6 @@ class Uploads:
         sent = {**headers, "Authorization": url.token}
         async with self._api.request("POST", url.url, sent, body) as response:
             return await read_json(response)
-
-
-def _body(data: bytes) -> bytes | AsyncIterator[bytes | memoryview]:
-    return data if len(data) <= _SLICE_BYTES else _slices(memoryview(data))
-
-
-async def _slices(data: memoryview) -> AsyncIterator[memoryview]:
-    for offset in range(0, len(data), _SLICE_BYTES):
-        yield data[offset : offset + _SLICE_BYTES]
 
 
 async def digests(data: bytes, *, with_md5: bool) -> tuple[str, bytes]:

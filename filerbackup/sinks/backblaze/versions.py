@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from filerbackup.sinks.backblaze.answers import Version, parse_versions
 from filerbackup.sinks.backblaze.api import Api
-from filerbackup.sinks.backblaze.errors import Answered, Unanswered
+from filerbackup.sinks.backblaze.errors import Answered
+from filerbackup.sinks.objects.errors import Unanswered
 
 _PAGE = 1000
 

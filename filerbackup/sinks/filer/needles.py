@@ -13,9 +13,10 @@ from yarl import URL
 
 from filerbackup.errors import SinkError, SinkRefused, SinkUnavailable
 from filerbackup.filer.access import read_token, tls_context
+from filerbackup.filer.warm import MOST_BYTES
 from filerbackup.settings.model import SecuritySettings
 from filerbackup.sinks.filer.problems import upload_problem
-from filerbackup.sinks.filer.quick import MOST_BYTES, Answer, QuickPuts, Silent
+from filerbackup.sinks.filer.quick import Answer, QuickPuts, Silent
 
 CONNECT_S = 10.0
 SILENCE_S = 60.0

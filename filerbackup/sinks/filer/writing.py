@@ -14,10 +14,10 @@ from filerbackup.content import Content
 from filerbackup.errors import SinkError, Unreadable
 from filerbackup.events import Entry
 from filerbackup.filer.stubs import filer_pb2 as pb
+from filerbackup.filer.warm import MOST_BYTES
 from filerbackup.sinks.filer.attributes import copy_of, ttl_of
 from filerbackup.sinks.filer.leftovers import Leftovers, Upload
 from filerbackup.sinks.filer.parents import Parents
-from filerbackup.sinks.filer.quick import MOST_BYTES
 from filerbackup.sinks.filer.target import InTheWay, Target, Uncertain
 from filerbackup.sinks.filer.uploads import Uploads, digest
 from filerbackup.sinks.keys import shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import quote
 
 from filerbackup.sinks.gcs.dialect import with_google_names
@@ -23,7 +23,6 @@ _FIELDS = {
     "contentEncoding": "content_encoding",
     "contentLanguage": "content_language",
 }
-_SLICE = 256 << 10
 
 
 def resource(name: str, metadata: ObjectMetadata, md5: bytes = b"") -> dict[str, object]:
@@ -71,14 +70,6 @@ def opening(fields: Mapping[str, object], content_type: str) -> bytes:
         + dumped(fields)
         + f"\r\n--{BOUNDARY}\r\nContent-Type: {content_type}\r\n\r\n".encode()
     )
-
-
-async def in_slices(pieces: Sequence[bytes]) -> AsyncIterator[memoryview]:
-    """The pieces, none so large that writing it keeps the loop busy."""
-    for piece in pieces:
-        view = memoryview(piece)
-        for offset in range(0, len(view), _SLICE):
-            yield view[offset : offset + _SLICE]
 
 
 def object_path(bucket: str, name: str) -> str:

@@ -22,17 +22,24 @@ from filerbackup.sinks.gcs.answers import (
     parse_listing,
     parse_resource,
 )
-from filerbackup.sinks.gcs.errors import Answered, Unanswered, classify, not_google, parse_refusal
-from filerbackup.sinks.gcs.http import CALL_S, MOST_ERROR_BYTES, Answer, Http, read_all, stalling
+from filerbackup.sinks.gcs.errors import Answered, classify, not_google, parse_refusal
+from filerbackup.sinks.gcs.http import Answer, Http
 from filerbackup.sinks.keys import shown
 from filerbackup.sinks.metadata import ObjectMetadata
+from filerbackup.sinks.objects.errors import Unanswered
+from filerbackup.sinks.objects.http import (
+    CALL_S,
+    MOST_ERROR_BYTES,
+    SLICE_BYTES,
+    SLOWEST_BYTES_PER_S,
+    bytes_range,
+    in_slices,
+    read_body,
+    stalling,
+)
 
-SLOWEST_BYTES_PER_S = 16 << 10
-"""A put gets `CALL_S` and what its bytes take at this rate."""
 REWRITE_S = 300.0
 """One call of a rewrite ends within 30 s by Google's word; composing many parts takes some time too."""
-SLICED_FROM_BYTES = 256 << 10
-_MOST_BUFFERED_BYTES = 8 << 20
 _MOST_PAGE_BYTES = 64 << 20
 _MOST_CALLS = 100_000
 _JSON = {"Content-Type": bodies.JSON_TYPE}
@@ -67,7 +74,7 @@ class Bucket:
                 answer = await self._http.call(
                     "POST",
                     self._upload,
-                    body=b"".join(pieces) if size < SLICED_FROM_BYTES else lambda: bodies.in_slices(pieces),
+                    body=b"".join(pieces) if size < SLICE_BYTES else lambda: in_slices(pieces),
                     headers=headers,
                     deadline_s=CALL_S + size / SLOWEST_BYTES_PER_S,
                 )
@@ -99,14 +106,13 @@ class Bucket:
                     async for block in blocks:
                         stall.progress()
                         yield block
-                    # The last of it may still be in the buffers of this machine.
-                    stall.progress(min(size, _MOST_BUFFERED_BYTES) / SLOWEST_BYTES_PER_S)
+                    stall.sent(size)
                     yield bodies.END
 
                 async with self._http.request(
                     "POST", self._upload, body=moving, headers=headers, again=False
                 ) as response:
-                    body = await read_all(response, MOST_ERROR_BYTES)
+                    body = await read_body(response, MOST_ERROR_BYTES)
                     answer = Answer(body, response.headers.get("Content-Type", ""), response.status)
             return self._resource(answer, name)
 
@@ -216,7 +222,7 @@ class Bucket:
         # Without this the service unpacks what was put with Content-Encoding: gzip.
         headers = {"Accept-Encoding": "gzip"}
         if offset or length is not None:
-            headers["Range"] = f"bytes={offset}-{'' if length is None else offset + length - 1}"
+            headers["Range"] = bytes_range(offset, length)
         url = URL(f"{self._url(name)}?alt=media", encoded=True)
         with self._errors("GET", name):
             try:

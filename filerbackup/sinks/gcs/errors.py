@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import ssl
 
 import aiohttp
 from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
@@ -22,6 +21,8 @@ from filerbackup.errors import (
     SinkThrottled,
     SinkUnavailable,
 )
+from filerbackup.sinks.objects import errors
+from filerbackup.sinks.objects.errors import Unanswered, answer_text, one_line, unreachable
 
 _THROTTLED = frozenset({"rateLimitExceeded", "userRateLimitExceeded", "slowDown"})
 _FULL = frozenset({"quotaExceeded", "dailyLimitExceeded"})
@@ -55,7 +56,6 @@ _bad_bucket = re.compile(r"bucket name", re.IGNORECASE).search
 _bad_class = re.compile(r"storage class", re.IGNORECASE).search
 _lacks_scope = re.compile(r"scope", re.IGNORECASE).search
 _skewed = re.compile(r"reasonable timeframe|token used too early|clock", re.IGNORECASE).search
-_query = re.compile(r"(https?://[^\s?'\"]*)\?[^\s'\"]*")
 
 
 class Answered(Exception):
@@ -71,21 +71,11 @@ class Answered(Exception):
         return self.status == 404 and self.is_google and not _no_bucket(self.message)
 
 
-class Unanswered(Exception):
-    """No answer, half an answer, or an answer that is none. `refused`: and a person has to act."""
-
-    def __init__(self, reason: str, *, refused: bool = False, hint: str = "") -> None:
-        super().__init__(reason)
-        self.reason, self.refused, self.hint = reason, refused, hint
-
-
 def classify(error: Answered | Unanswered, what: str) -> SinkError:
     """The error for a caller; `what` names the call in a few words, such as "gcs:bucket: PUT 'a/b'"."""
     if isinstance(error, Unanswered):
-        text = f"{what}: {one_line(error.reason)}"
-        return SinkRefused(text, hint=error.hint) if error.refused else SinkUnavailable(text)
-    said = f"HTTP {error.status} {one_line(error.reason, 60)}".rstrip()
-    text = f"{what}: {said}" + (f": {one_line(error.message)}" if error.message else "")
+        return unreachable(error, what)
+    text = answer_text(what, error.status, error.reason, error.message)
     if error.status == 429 or error.reason in _THROTTLED:
         return SinkThrottled(text)
     if error.reason in _FULL:
@@ -130,13 +120,6 @@ def _refusal(error: Answered) -> str | None:
             return "create the bucket, or correct `bucket`"
         case _:
             return _ENDPOINT
-
-
-def one_line(text: str, most: int = 300) -> str:
-    """Printable, on one line, cut, and without the query of any URL."""
-    clean = _query.sub(r"\1", " ".join(text[: 8 * most].split()))
-    clean = "".join(character if character.isprintable() else "?" for character in clean)
-    return clean if len(clean) <= most else clean[:most] + "…"
 
 
 def parse_refusal(status: int, body: bytes) -> Answered:
@@ -213,20 +196,6 @@ def _without_address(text: str) -> str:
 
 def from_aiohttp(error: aiohttp.ClientError | OSError) -> Unanswered:
     """Read an error of aiohttp or the socket below it."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
-        return Unanswered(
-            "the server's TLS certificate is not trusted, or this is no TLS port",
-            refused=True,
-            hint="set SSL_CERT_FILE to the file with the certificates of the authorities to trust, "
-            "or correct the scheme of `endpoint`",
-        )
-    if isinstance(error, ssl.SSLError):
-        return Unanswered("TLS failed")
-    if isinstance(error, TimeoutError):
-        return Unanswered("no answer in time")
-    if isinstance(error, aiohttp.ClientConnectorError):
-        reason = error.os_error.strerror or type(error.os_error).__name__
-        return Unanswered(f"no connection to {error.host}:{error.port}: {reason}")
     if isinstance(error, aiohttp.InvalidURL):
         return Unanswered("the endpoint is no URL", refused=True, hint=_ENDPOINT)
-    return Unanswered(f"the connection broke: {type(error).__name__}")
+    return errors.from_aiohttp(error, "SSL_CERT_FILE")

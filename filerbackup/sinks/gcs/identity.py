@@ -23,7 +23,8 @@ from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import Request
 
 from filerbackup.settings.model import GcsSettings
-from filerbackup.sinks.gcs.errors import Unanswered, from_google_auth
+from filerbackup.sinks.gcs.errors import from_google_auth
+from filerbackup.sinks.objects.errors import Unanswered
 
 SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
 FIND_S = 60.0

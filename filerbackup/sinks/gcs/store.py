@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from urllib.parse import urlsplit
@@ -14,19 +11,19 @@ from filerbackup.settings.model import GcsSettings
 from filerbackup.sinks.gcs.bucket import Bucket
 from filerbackup.sinks.gcs.composing import Composing
 from filerbackup.sinks.gcs.dialect import DIALECT, MOST_NAME_BYTES, check_name
-from filerbackup.sinks.gcs.errors import Unanswered, classify
+from filerbackup.sinks.gcs.errors import classify
 from filerbackup.sinks.gcs.http import Http, connect
 from filerbackup.sinks.gcs.identity import Identity
 from filerbackup.sinks.keys import shown
 from filerbackup.sinks.metadata import ObjectMetadata
+from filerbackup.sinks.objects.checks import md5_of, remove_wrong
+from filerbackup.sinks.objects.errors import Unanswered
 from filerbackup.sinks.objects.store import Found, Head, Page, Part, Traits
 
 GOOGLE = "https://storage.googleapis.com"
 MOST_DELETES = 100
 """Google's limit for one batch."""
 _DEFAULT_CONCURRENCY = 64
-_THREAD_FROM_BYTES = 256 << 10
-"""Below this, hashing here (0.4 ms) costs less than a thread."""
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _TRAITS = Traits(
     kind="gcs",
@@ -38,7 +35,6 @@ _TRAITS = Traits(
     # written more than once a second, which is all that Google allows for one object.
     keeps_unfinished=False,
 )
-_log = logging.getLogger(__name__)
 
 
 class GcsStore:
@@ -121,9 +117,8 @@ class GcsStore:
             return
         is_sources_fault = bool(md5) and await md5_of(data) != md5
         if stored is not None:
-            # A service that did not look at the hash. What is missing is seen by any comparison and by
-            # a restore, while wrong bytes would be restored without a word.
-            await self._remove(bucket, name)
+            # A service that did not look at the hash.
+            await remove_wrong(bucket.delete(name))
         if is_sources_fault:
             raise Unreadable(f"the content of {shown(name)} does not have the MD5 that the source gives")
         raise SinkUnavailable(f"{self.label}: the bytes of {shown(name)} did not arrive as they were sent")
@@ -185,14 +180,8 @@ class GcsStore:
         if copied.size == head.size and (not head.md5 or copied.md5 in (head.md5, b"")):
             return True
         # The condition was not kept to (fake-gcs-server knows none): this is another version.
-        await self._remove(bucket, name)
+        await remove_wrong(bucket.delete(name))
         return False
-
-    async def _remove(self, bucket: Bucket, name: str) -> None:
-        try:
-            await bucket.delete(name)
-        except SinkError as error:
-            _log.warning("a wrong copy could not be removed and will be replaced: %s", error)
 
     # -- objects in parts -------------------------------------------------------------------------
 
@@ -230,17 +219,6 @@ class GcsStore:
     async def open_uploads(self, name: str) -> list[str]:
         """See the protocol."""
         return await self._parts().open_uploads(name)
-
-
-async def md5_of(data: bytes) -> bytes:
-    """The MD5, in a thread when that pays."""
-    if len(data) < _THREAD_FROM_BYTES:
-        return _md5(data)
-    return await asyncio.to_thread(_md5, data)
-
-
-def _md5(data: bytes) -> bytes:
-    return hashlib.md5(data, usedforsecurity=False).digest()
 
 
 def _endpoint(settings: GcsSettings) -> str:

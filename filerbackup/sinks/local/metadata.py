@@ -84,7 +84,7 @@ class Metadata:
         """
         if self.keeps_versions and entry.kind is EntryKind.FILE:
             # First, while the mode still lets us.
-            keep_version(fd, entry)
+            keep_version(fd, self._time(entry), entry)
         owned = self._give(fd, entry)
         if self.keeps_mode:
             os.fchmod(fd, self._mode(entry, owned))
@@ -176,7 +176,10 @@ class Metadata:
         return not self.keeps_mode or listed.mode == self._mode(entry, owned)
 
     def _same_time(self, listed: LocalListed, entry: Entry) -> bool:
-        return listed.mtime_ns == entry.mtime_ns - entry.mtime_ns % self.time_step_ns
+        return listed.mtime_ns == self._time(entry)
+
+    def _time(self, entry: Entry) -> int:
+        return entry.mtime_ns - entry.mtime_ns % self.time_step_ns
 
 
 def _target(name: bytes, directory_fd: int) -> bytes:

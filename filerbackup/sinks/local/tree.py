@@ -267,7 +267,7 @@ class Tree:
         return (
             found.kind is EntryKind.FILE
             and found.size == entry.size
-            and is_proven(found.content, entry)
+            and is_proven(found.content, found.mtime_ns or 0, entry)
             and self.flusher.record.trusts(found.ctime_ns)
         )
 

@@ -2,20 +2,23 @@
 
 Size and modified time are not enough to know a version by: the S3 gateway of SeaweedFS keeps whole
 seconds, so that two uploads of the same size within one second look the same. What the filer stored
-the bytes under (chunk ids, their times, MD5) tells them apart.
+the bytes under (chunk ids, their times, MD5) tells them apart. Beside it is the modified time that the
+copy was given: another hand that changes the bytes changes that, and leaves the attribute alone.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 
 from filerbackup.events import Entry
+from filerbackup.sinks.metadata import content_digest
 
 _ATTRIBUTE = "user.filerbackup"
 _FORMAT = b"1"
 _DIGEST_BYTES = 16
+_VERSION_BYTES = len(_FORMAT) + _DIGEST_BYTES
+_TIME_BYTES = 12
 _NONE_HERE = frozenset({errno.ENODATA, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EACCES})
 _NS = 1_000_000_000
 
@@ -24,13 +27,7 @@ def version_of(entry: Entry) -> bytes:
     """A short name for the content of this entry; empty when the entry says nothing about it."""
     if not (entry.md5 or entry.chunks or entry.content):
         return b""
-    digest = hashlib.blake2b(entry.md5, digest_size=_DIGEST_BYTES)
-    digest.update(b"|%d|" % len(entry.content))
-    digest.update(entry.content)
-    for chunk in entry.chunks:
-        known_by = f"{chunk.file_id} {chunk.offset} {chunk.size} {chunk.modified_ts_ns}\n"
-        digest.update(known_by.encode("utf-8", "surrogatepass"))
-    return _FORMAT + digest.digest()
+    return _FORMAT + content_digest(entry, entry.md5 + b"|")
 
 
 def is_version(kept: bytes, entry: Entry) -> bool:
@@ -40,20 +37,24 @@ def is_version(kept: bytes, entry: Entry) -> bool:
     """
     wanted = version_of(entry)
     if kept and wanted:
-        return kept == wanted
+        return kept[:_VERSION_BYTES] == wanted
     return entry.size == 0 or entry.mtime_ns % _NS != 0
 
 
-def is_proven(kept: bytes, entry: Entry) -> bool:
-    """Whether a copy with this name kept surely holds the entry's content, whatever its times say."""
-    return bool(kept) and kept == version_of(entry)
+def is_proven(kept: bytes, mtime_ns: int, entry: Entry) -> bool:
+    """Whether a copy of this modified time, with this name kept, surely holds the entry's content."""
+    version = version_of(entry)
+    return bool(version) and kept == version + _time(mtime_ns)
 
 
-def keep_version(fd: int, entry: Entry) -> None:
-    """Keep the name with an open file, where the file system can. Raises OSError when the disk is full."""
+def keep_version(fd: int, mtime_ns: int, entry: Entry) -> None:
+    """Keep the name with an open file, where the file system can. Raises OSError when the disk is full.
+
+    `mtime_ns`: the modified time that the file has, or is about to be given.
+    """
     version = version_of(entry)
     if version:
-        _set(fd, version)
+        _set(fd, version + _time(mtime_ns))
 
 
 def kept_version(name: bytes, directory_fd: int) -> bytes:
@@ -77,6 +78,10 @@ def keeps_versions(fd: int) -> bool:
         if error.errno in _NONE_HERE:
             return False
         raise
+
+
+def _time(mtime_ns: int) -> bytes:
+    return mtime_ns.to_bytes(_TIME_BYTES, "little", signed=True)
 
 
 def _set(fd: int, version: bytes) -> None:

@@ -83,10 +83,9 @@ class Journal:
             return
 
     async def _write_with(self, name: str) -> None:
-        if name in self._written:
-            return
+        # Also what is noted from an earlier upload has to wait: the note that is being written may
+        # leave it out. Whoever waited here may find that the one before has noted both.
         async with self._lock:
-            # Whoever waited here may find that the one before has noted both.
             if name not in self._written:
                 await self._write()
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import AsyncGenerator, Awaitable, Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from filerbackup.errors import ObjectRejected, SinkUnavailable
@@ -27,6 +28,8 @@ from filerbackup.sinks.objects.store import Page
 
 MOST_HELD = 5000
 """So many entries may wait for a link; then the service is asked whether that link exists."""
+HALF_REPLACED = -1
+"""The size of what is listed where a file and a symlink have the same key."""
 _PAGE = 1000
 _LAST = "\U0010ffff"
 
@@ -58,19 +61,24 @@ class Lister:
             if self._in_order and not self._links
             else self._by_directory(prefix, start_after)
         )
-        previous = ""
+        previous, held = "", None
         async with aclosing(entries):
             async for listed in entries:
                 place = _place(listed)
-                if place == previous:
+                if held is not None and place == previous:
                     # A file and a symlink of one key: a write that replaced one by the other did not end.
+                    # Shown as something that equals neither, so that a comparison writes it again.
+                    held = replace(held, size=HALF_REPLACED)
                     continue
                 if place < previous:
                     raise SinkUnavailable(
                         f"the service lists {place!r:.200} after {previous!r:.200}: out of order"
                     )
-                previous = place
-                yield listed
+                if held is not None:
+                    yield held
+                previous, held = place, listed
+            if held is not None:
+                yield held
 
     async def _flat(self, prefix: str, start_after: str) -> AsyncGenerator[Listed, None]:
         names = self._names

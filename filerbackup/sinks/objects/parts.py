@@ -21,13 +21,13 @@ from filerbackup.retry import backoff_s
 from filerbackup.sinks.keys import shown
 from filerbackup.sinks.metadata import ObjectMetadata
 from filerbackup.sinks.objects.cutter import Cutter
+from filerbackup.sinks.objects.http import SLICE_BYTES, in_slices
 from filerbackup.sinks.objects.journal import Journal, Noted
 from filerbackup.sinks.objects.store import Part, Store
 
 PART_TRIES = 4
 ABORT_S = 20.0
 _STEP = 1 << 20
-_SLICE = 256 << 10
 _LONGEST_DELAY_S = 5.0
 _BLOCKS_AHEAD = 2
 _T = TypeVar("_T")
@@ -116,7 +116,7 @@ class Parts:
             tries += 1
             try:
                 return await self._store.put_part(
-                    name, upload_id, number, size, _each(blocks), lambda: digest
+                    name, upload_id, number, size, in_slices(blocks), lambda: digest
                 )
             except SinkUnavailable:
                 if tries >= PART_TRIES:
@@ -200,16 +200,10 @@ def _digest(name: str, blocks: Sequence[memoryview]) -> bytes:
     return hashing.digest()
 
 
-async def _each(blocks: Sequence[memoryview]) -> AsyncIterator[memoryview]:
-    for block in blocks:
-        for offset in range(0, len(block), _SLICE):
-            yield block[offset : offset + _SLICE]
-
-
 async def _queued(ahead: asyncio.Queue[memoryview | None]) -> AsyncIterator[memoryview]:
     while (block := await ahead.get()) is not None:
-        for offset in range(0, len(block), _SLICE):
-            yield block[offset : offset + _SLICE]
+        for offset in range(0, len(block), SLICE_BYTES):
+            yield block[offset : offset + SLICE_BYTES]
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -240,8 +240,11 @@ class ObjectSink:
         metadata = self._metadata(key, entry, in_parts=not head.md5)
         if head.size <= self._store.traits.largest_put:
             return await self._store.copy(head, name, metadata)
-        async with at.journal.noting(name):
-            return await self._store.copy(head, name, metadata)
+        async with at.journal.noting(name) as noted:
+            noted.settled = False
+            copied = await self._store.copy(head, name, metadata)
+            noted.settled = True
+            return copied
 
     def _holds(self, head: Head, entry: Entry) -> bool:
         """Whether the object surely has the entry's content."""

@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlencode
 
@@ -19,27 +19,23 @@ from obstore.exceptions import BaseError
 from filerbackup.errors import SinkError, SinkUnavailable
 from filerbackup.sinks.keys import shown
 from filerbackup.sinks.metadata import ObjectMetadata
+from filerbackup.sinks.objects.errors import Unanswered
+from filerbackup.sinks.objects.http import CALL_S, SLOWEST_BYTES_PER_S, bytes_range, read_body
+from filerbackup.sinks.objects.reading import gather
 from filerbackup.sinks.objects.store import Page
 from filerbackup.sinks.s3.answers import Answer, NotS3, etag_of, is_clean, parse_head, parse_page
 from filerbackup.sinks.s3.connection import Connection
 from filerbackup.sinks.s3.errors import (
     Answered,
-    Unanswered,
     classify,
     from_botocore,
     from_obstore,
     is_distrust,
     not_s3,
 )
-from filerbackup.sinks.s3.signed import read_all
 
-CALL_S = 60.0
-"""Deadline of a call that carries no content."""
-SLOWEST_BYTES_PER_S = 16 << 10
-"""A put gets `CALL_S` and what its bytes take at this rate."""
 _NO_BULK = frozenset({"NotImplemented", "MethodNotAllowed", "MalformedXML", "MissingContentMD5"})
 _MOST_PAGE_BYTES = 32 << 20
-_MOST_SMALL_BYTES = 16 << 20
 _log = logging.getLogger(__name__)
 
 
@@ -180,7 +176,7 @@ class Bucket:
         parameters: dict[str, str | int] = {"Bucket": self.name, "Key": name}
         headers = {}
         if offset or length is not None:
-            headers["Range"] = f"bytes={offset}-{'' if length is None else offset + length - 1}"
+            headers["Range"] = bytes_range(offset, length)
         with self.errors("GET", name):
             try:
                 async with self.http.request("GET", "get_object", parameters, headers=headers) as response:
@@ -197,16 +193,7 @@ class Bucket:
 
     async def get_all(self, name: str) -> bytes | None:
         """A small object, None when it is absent."""
-        data = bytearray()
-        try:
-            async with aclosing(self.get(name)) as blocks:
-                async for block in blocks:
-                    data += block
-                    if len(data) > _MOST_SMALL_BYTES:
-                        raise SinkUnavailable(f"{self.what('GET', name)}: far too long for what it should be")
-        except FileNotFoundError:
-            return None
-        return bytes(data)
+        return await gather(self.get(name), self.what("GET", name))
 
     async def page(
         self,
@@ -231,7 +218,7 @@ class Bucket:
                 asyncio.timeout(CALL_S),
                 self.http.request("GET", "list_objects_v2", parameters) as response,
             ):
-                body = await read_all(response, _MOST_PAGE_BYTES)
+                body = await read_body(response, _MOST_PAGE_BYTES)
                 try:
                     page = parse_page(body)
                 except NotS3:

@@ -11,7 +11,6 @@ import asyncio
 import base64
 import functools
 import hashlib
-import ssl
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioCredentials
 from aiobotocore.session import AioSession, get_session
@@ -28,12 +26,13 @@ from botocore.loaders import Loader, create_loader
 from botocore.utils import get_environ_proxies
 from obstore.store import S3Store
 
-from filerbackup import __version__
 from filerbackup.errors import SinkRefused, SinkUnavailable
 from filerbackup.settings.model import S3Settings
+from filerbackup.sinks.objects.errors import Unanswered, one_line
+from filerbackup.sinks.objects.http import CONNECT_S, USER_AGENT, new_session, tls_of
 from filerbackup.sinks.s3.client import S3Client
-from filerbackup.sinks.s3.errors import Unanswered, classify, from_botocore, one_line
-from filerbackup.sinks.s3.signed import CONNECT_S, SignedHttp
+from filerbackup.sinks.s3.errors import classify, from_botocore
+from filerbackup.sinks.s3.signed import SignedHttp
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Config, S3Credential
@@ -43,7 +42,6 @@ OPEN_S = 60.0
 PUT_LIMIT_S = 900.0
 """The clients' own last deadline; `bucket` sets one for each call that comes first."""
 SETTLE_S = 0.05
-_USER_AGENT = f"filerbackup/{__version__}"
 _CREDENTIALS_FRESH = timedelta(seconds=60)
 _DEFAULT_CONCURRENCY = 64
 _GLOBAL = {"aws-global": "us-east-1", None: "us-east-1"}
@@ -127,13 +125,7 @@ async def _connect(settings: S3Settings, stack: AsyncExitStack) -> tuple[S3Clien
     endpoint = client.meta.endpoint_url
     bundle = settings.ca_file or session.get_config_variable("ca_bundle")
     authorities = await asyncio.to_thread(Path(bundle).read_bytes) if bundle else b""
-    http = aiohttp.ClientSession(
-        auto_decompress=False,
-        connector=aiohttp.TCPConnector(limit=_connections(settings), ssl=_tls(endpoint, authorities)),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"},
-        skip_auto_headers=("Content-Type",),
-    )
+    http = new_session(_connections(settings), await tls_of(endpoint, authorities))
     signed = SignedHttp(client, http, get_environ_proxies(endpoint).get(urlsplit(endpoint).scheme))
     stack.push_async_callback(signed.close)
     region = client.meta.region_name
@@ -172,7 +164,7 @@ def _config(settings: S3Settings) -> AioConfig:
         response_checksum_validation="when_required",
         s3={"addressing_style": "path" if _is_path_style(settings) else "virtual"},
         signature_version="s3v4",
-        user_agent_extra=_USER_AGENT,
+        user_agent_extra=USER_AGENT,
     )
 
 
@@ -220,7 +212,7 @@ def _store(
         "pool_idle_timeout": timedelta(seconds=20),
         "pool_max_idle_per_host": str(_concurrency(settings)),
         "timeout": timedelta(seconds=PUT_LIMIT_S),
-        "user_agent": _USER_AGENT,
+        "user_agent": USER_AGENT,
     }
     if authorities:
         client_options["root_certificate"] = authorities
@@ -245,12 +237,6 @@ def _connections(settings: S3Settings) -> int:
 def _is_path_style(settings: S3Settings) -> bool:
     """A bucket with a dot in its name fits no wildcard certificate."""
     return settings.force_path_style or "." in settings.bucket
-
-
-def _tls(endpoint: str, authorities: bytes) -> ssl.SSLContext | bool:
-    if not endpoint.startswith("https:"):
-        return True
-    return ssl.create_default_context(cadata=authorities.decode() if authorities else None)
 
 
 def _send_md5_with_deletes(client: Any) -> None:  # noqa: ANN401  the SDK's event system has no types

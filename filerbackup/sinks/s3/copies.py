@@ -9,9 +9,10 @@ from urllib.parse import urlencode
 
 from filerbackup.errors import SinkUnavailable
 from filerbackup.sinks.metadata import ObjectMetadata
+from filerbackup.sinks.objects.http import CALL_S
 from filerbackup.sinks.objects.store import Head, Part
-from filerbackup.sinks.s3.answers import etag_of
-from filerbackup.sinks.s3.bucket import CALL_S, Bucket
+from filerbackup.sinks.s3.answers import etag_of, is_md5
+from filerbackup.sinks.s3.bucket import Bucket
 from filerbackup.sinks.s3.errors import Answered
 from filerbackup.sinks.s3.multipart import Multipart
 
@@ -36,35 +37,48 @@ class Copies:
         self._largest = largest
 
     async def copy(self, head: Head, name: str, metadata: ObjectMetadata) -> bool:
-        """Copy, when the object still has the head's ETag; False when it has not, or that cannot be."""
+        """Copy, when the object still has the head's ETag; False when it has not, or that cannot be.
+
+        False as well when what came of it is something else: the caller writes it then.
+        """
         with self._bucket.errors("copy to", name):
             try:
                 if head.size > self._largest:
-                    await self._in_parts(head, name, metadata)
+                    etag = await self._in_parts(head, name, metadata)
                 else:
-                    await self._at_once(head, name, metadata)
+                    etag = await self._at_once(head, name, metadata)
             except Answered as error:
                 if error.code in _CHANGED or error.code in _CANNOT or error.status == 412:
                     return False
                 raise
-        return True
+        return await self._has_arrived(head, name, etag)
 
-    async def _at_once(self, head: Head, name: str, metadata: ObjectMetadata) -> None:
+    async def _has_arrived(self, head: Head, name: str, etag: str) -> bool:
+        """Whether the copy is what was copied, as far as the service tells: the original may go next."""
+        wanted = head.md5.hex()
+        if wanted and etag == wanted:
+            return True
+        found = await self._bucket.head(name)
+        if found is None or found.size != head.size:
+            return False
+        return not wanted or found.opaque_etag or not is_md5(found.etag) or found.etag == wanted
+
+    async def _at_once(self, head: Head, name: str, metadata: ObjectMetadata) -> str:
         if not self._bucket.takes_tags:
-            await self._copy_object(head, name, metadata, {})
-            return
+            return await self._copy_object(head, name, metadata, {})
         tagging = {"TaggingDirective": "REPLACE", "Tagging": urlencode(metadata.tags)}
         try:
-            await self._copy_object(head, name, metadata, tagging)
+            return await self._copy_object(head, name, metadata, tagging)
         except Answered as error:
             if error.code != "NotImplemented":
                 raise
-            await self._copy_object(head, name, metadata, {})
+            etag = await self._copy_object(head, name, metadata, {})
             self._bucket.without_tags()
+            return etag
 
     async def _copy_object(
         self, head: Head, name: str, metadata: ObjectMetadata, tagging: Mapping[str, str]
-    ) -> None:
+    ) -> str:
         parameters: dict[str, Any] = {**self._bucket.headers(metadata, {}), **tagging}
         async with asyncio.timeout(COPY_S):
             answer = await self._bucket.sdk(
@@ -78,14 +92,16 @@ class Copies:
                 )
             )
         # Amazon may answer 200 before it has begun, and put an error into the body.
-        if not etag_of(answer.get("CopyObjectResult", {}).get("ETag")):
+        etag = etag_of(answer.get("CopyObjectResult", {}).get("ETag"))
+        if not etag:
             raise SinkUnavailable(f"{self._bucket.what('copy to', name)}: the answer does not confirm it")
+        return etag
 
-    async def _in_parts(self, head: Head, name: str, metadata: ObjectMetadata) -> None:
+    async def _in_parts(self, head: Head, name: str, metadata: ObjectMetadata) -> str:
         upload_id = await self._multipart.begin(name, metadata)
         try:
             parts = await self._copy_ranges(head, name, upload_id)
-            await self._multipart.complete(name, upload_id, parts)
+            return await self._multipart.complete(name, upload_id, parts)
         except BaseException:
             async with asyncio.timeout(CALL_S):
                 await self._multipart.abort(name, upload_id)

@@ -8,13 +8,14 @@ from the service are cut to one short line, and URLs lose their query, which may
 from __future__ import annotations
 
 import re
-import ssl
 
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from obstore.exceptions import BaseError, GenericError, PermissionDeniedError, UnauthenticatedError
 
 from filerbackup.errors import ObjectRejected, SinkError, SinkRefused, SinkThrottled, SinkUnavailable
+from filerbackup.sinks.objects import errors
+from filerbackup.sinks.objects.errors import Unanswered, answer_text, one_line, unreachable
 
 _THROTTLED = frozenset(
     {"SlowDown", "SlowDownRead", "SlowDownWrite", "Throttling", "ThrottlingException",
@@ -60,7 +61,6 @@ _obstore_answer = re.compile(
 ).match
 _code_element = re.compile(r"<Code>\s*([A-Za-z0-9.]{1,80})\s*</Code>").search
 _message_element = re.compile(r"<Message>([^<]*)</Message>").search
-_query = re.compile(r"(https?://[^\s?'\"]*)\?[^\s'\"]*")
 
 
 class Answered(Exception):
@@ -71,21 +71,11 @@ class Answered(Exception):
         self.status, self.code, self.message, self.region = status, code, message, region
 
 
-class Unanswered(Exception):
-    """No answer, half an answer, or an answer that is none. `refused`: and a person has to act."""
-
-    def __init__(self, reason: str, *, refused: bool = False, hint: str = "") -> None:
-        super().__init__(reason)
-        self.reason, self.refused, self.hint = reason, refused, hint
-
-
 def classify(error: Answered | Unanswered, what: str) -> SinkError:
     """The error for a caller; `what` names the call in a few words, such as "s3:bucket: PUT 'a/b'"."""
     if isinstance(error, Unanswered):
-        text = f"{what}: {one_line(error.reason)}"
-        return SinkRefused(text, hint=error.hint) if error.refused else SinkUnavailable(text)
-    said = f"HTTP {error.status} {error.code}".rstrip()
-    text = f"{what}: {said}" + (f": {one_line(error.message)}" if error.message else "")
+        return unreachable(error, what)
+    text = answer_text(what, error.status, error.code, error.message)
     if error.code in _OBJECT or error.status in (413, 414):
         return ObjectRejected(text)
     if error.code in _THROTTLED or error.status == 429:
@@ -116,13 +106,6 @@ def _hint(error: Answered) -> str:
     if not error.code:
         return _HINTS["AccessDenied"] if error.status in (401, 403) else _ENDPOINT
     return _HINTS.get(error.code, "")
-
-
-def one_line(text: str, most: int = 300) -> str:
-    """Printable, on one line, cut, and without the query of any URL."""
-    clean = _query.sub(r"\1", " ".join(text.split()))
-    clean = "".join(character if character.isprintable() else "?" for character in clean)
-    return clean if len(clean) <= most else clean[:most] + "…"
 
 
 def from_obstore(error: BaseError | FileNotFoundError, name: str) -> Answered | Unanswered:
@@ -179,23 +162,9 @@ def from_botocore(error: ClientError | BotoCoreError) -> Answered | Unanswered:
     return Unanswered(f"no answer: {one_line(str(error), 200)}")
 
 
-def from_aiohttp(error: aiohttp.ClientError | OSError | TimeoutError) -> Unanswered:
+def from_aiohttp(error: aiohttp.ClientError | OSError) -> Unanswered:
     """Read an error of aiohttp or the socket below it."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
-        return Unanswered(
-            "the server's TLS certificate is not trusted, or this is no TLS port",
-            refused=True,
-            hint="set `ca_file` (or AWS_CA_BUNDLE) to the file with the certificate of its authority, "
-            "or correct the scheme of `endpoint`",
-        )
-    if isinstance(error, ssl.SSLError):
-        return Unanswered("TLS failed")
-    if isinstance(error, TimeoutError):
-        return Unanswered("no answer in time")
-    if isinstance(error, aiohttp.ClientConnectorError):
-        reason = error.os_error.strerror or type(error.os_error).__name__
-        return Unanswered(f"no connection to {error.host}:{error.port}: {reason}")
-    return Unanswered(f"the connection broke: {type(error).__name__}")
+    return errors.from_aiohttp(error, "`ca_file` (or AWS_CA_BUNDLE)")
 
 
 def not_s3(status: int, content_type: str) -> Unanswered:

@@ -8,15 +8,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from urllib.parse import unquote_plus
 
 from filerbackup.sinks.metadata import ObjectMetadata
+from filerbackup.sinks.objects.http import CALL_S, stalling
 from filerbackup.sinks.objects.store import Part
 from filerbackup.sinks.s3.answers import etag_of, has_opaque_etag
-from filerbackup.sinks.s3.bucket import CALL_S, SLOWEST_BYTES_PER_S, Bucket
+from filerbackup.sinks.s3.bucket import Bucket
 from filerbackup.sinks.s3.errors import Answered
-from filerbackup.sinks.s3.signed import stalling
 
 COMPLETE_S = 600.0
 """Putting many parts together takes a service some time."""
-_MOST_BUFFERED_BYTES = 8 << 20
 
 
 class Multipart:
@@ -63,23 +62,17 @@ class Multipart:
         if md5:
             headers["Content-MD5"] = base64.b64encode(md5).decode()
         with self._bucket.errors(f"PUT part {number} of", name):
-            async with stalling() as stall:
-
-                async def moving() -> AsyncIterator[bytes | memoryview]:
-                    async for block in blocks:
-                        stall.progress()
-                        yield block
-                    # The last of it may still be in the buffers of this machine.
-                    stall.progress(min(size, _MOST_BUFFERED_BYTES) / SLOWEST_BYTES_PER_S)
-
-                async with self._bucket.http.request(
+            async with (
+                stalling() as stall,
+                self._bucket.http.request(
                     "PUT",
                     "upload_part",
                     {"Bucket": self._bucket.name, "Key": name, "UploadId": upload_id, "PartNumber": number},
                     headers=headers,
-                    body=moving(),
-                ) as response:
-                    return etag_of(response.headers.get("ETag")), has_opaque_etag(response.headers)
+                    body=stall.watch(blocks, size),
+                ) as response,
+            ):
+                return etag_of(response.headers.get("ETag")), has_opaque_etag(response.headers)
 
     async def complete(self, name: str, upload_id: str, parts: Sequence[Part]) -> str:
         """Publish the object; returns its ETag."""

@@ -14,45 +14,13 @@ import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError
 from yarl import URL
 
+from filerbackup.sinks.objects.errors import Unanswered
+from filerbackup.sinks.objects.http import CONNECT_S, MOST_ERROR_BYTES, STALL_S, read_body
 from filerbackup.sinks.s3.answers import parse_error
 from filerbackup.sinks.s3.client import S3Client
-from filerbackup.sinks.s3.errors import Answered, Unanswered, from_aiohttp, from_botocore
+from filerbackup.sinks.s3.errors import Answered, from_aiohttp, from_botocore
 
-CONNECT_S = 10.0
-STALL_S = 60.0
-"""A call in which not a byte moves for so long is given up."""
-MOST_ERROR_BYTES = 64 << 10
 _VALID_S = 3600
-
-
-class Stall:
-    """A deadline that moves on with every sign of progress, whichever task sees it."""
-
-    def __init__(self, timeout: asyncio.Timeout) -> None:
-        self._timeout: asyncio.Timeout | None = timeout
-
-    def progress(self, more_s: float = 0.0) -> None:
-        """Something moved; the next sign may take `more_s` longer than others."""
-        if self._timeout is not None and not self._timeout.expired():
-            self._timeout.reschedule(asyncio.get_running_loop().time() + STALL_S + more_s)
-
-    def end(self) -> None:
-        """The call is over: what comes late changes nothing."""
-        self._timeout = None
-
-
-@asynccontextmanager
-async def stalling() -> AsyncIterator[Stall]:
-    """A block in which something has to move every `STALL_S`. Raises Unanswered."""
-    try:
-        async with asyncio.timeout(STALL_S) as timeout:
-            stall = Stall(timeout)
-            try:
-                yield stall
-            finally:
-                stall.end()
-    except TimeoutError:
-        raise Unanswered(f"nothing moved for {STALL_S:.0f} s") from None
 
 
 class SignedHttp:
@@ -114,17 +82,7 @@ class SignedHttp:
         return URL(url, encoded=True)
 
 
-async def read_all(response: aiohttp.ClientResponse, most: int) -> bytes:
-    """The whole body. Raises Unanswered when it is longer than `most`."""
-    body = bytearray()
-    async for block in response.content.iter_any():
-        body += block
-        if len(body) > most:
-            raise Unanswered(f"the answer is longer than {most >> 10} KiB")
-    return bytes(body)
-
-
 async def _refusal(response: aiohttp.ClientResponse) -> Answered:
-    code, message, region = parse_error(await read_all(response, MOST_ERROR_BYTES))
+    code, message, region = parse_error(await read_body(response, MOST_ERROR_BYTES))
     region = region or response.headers.get("x-amz-bucket-region", "")
     return Answered(response.status, code, message, region)

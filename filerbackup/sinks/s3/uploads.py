@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import logging
 
-from filerbackup.errors import ObjectRejected, SinkError, SinkUnavailable, Unreadable
+from filerbackup.errors import ObjectRejected, SinkUnavailable, Unreadable
 from filerbackup.sinks.metadata import ObjectMetadata
+from filerbackup.sinks.objects.checks import md5_of, remove_wrong
 from filerbackup.sinks.s3.answers import is_md5, is_md5_of_parts
 from filerbackup.sinks.s3.bucket import Bucket
 
-_THREAD_FROM_BYTES = 256 << 10
-"""Below this, hashing here (0.4 ms) costs less than a thread."""
 _READ_BACK_BYTES = 64 << 10
 """So small an object is read back where no ETag was right before: is it the bytes or the ETag?"""
-_log = logging.getLogger(__name__)
 
 
 class Uploads:
@@ -24,9 +20,6 @@ class Uploads:
     The request is signed with the SHA-256 of the body, so that a service that checks signatures
     refuses what was changed on the way. The ETag then tells what it stored. Where an ETag is not an
     MD5 (encryption with KMS or a customer's key, some services), the stored size has to do.
-
-    A wrong object is removed again: it has already replaced the good one, and what is missing is
-    seen by any comparison and by a restore, while wrong bytes would be restored without a word.
     """
 
     def __init__(self, bucket: Bucket, *, opaque: bool = False) -> None:
@@ -42,7 +35,7 @@ class Uploads:
             self._was_md5 = True
             return
         if md5 and await md5_of(data) != md5:
-            await self._remove(name)
+            await remove_wrong(self._bucket.delete(name))
             raise Unreadable(f"the content of {name!r} does not have the MD5 that the source gives")
         in_doubt = not self._was_md5 and len(data) <= _READ_BACK_BYTES
         await self._check(name, len(data), digest.hex(), data if in_doubt else b"")
@@ -55,7 +48,7 @@ class Uploads:
         await self.put(name, data, metadata)
         head = await self._bucket.head(name)
         if head is None or head.size != len(data):
-            await self._remove(name)
+            await remove_wrong(self._bucket.delete(name))
             raise ObjectRejected(f"the service keeps no content under {name!r}, a name that ends in a slash")
 
     async def check_parts(self, name: str, etag: str, md5s: list[bytes], size: int) -> None:
@@ -81,23 +74,6 @@ class Uploads:
                 # What looks like an MD5 is none.
                 self.etag_is_md5 = False
                 return
-        await self._remove(name)
+        await remove_wrong(self._bucket.delete(name))
         stored = "nothing" if head is None else f"{head.size} bytes with another checksum"
         raise SinkUnavailable(f"the service has stored {stored} for the {size} bytes of {name!r}")
-
-    async def _remove(self, name: str) -> None:
-        try:
-            await self._bucket.delete(name)
-        except SinkError as error:
-            _log.warning("a wrong copy could not be removed and will be replaced: %s", error)
-
-
-async def md5_of(data: bytes) -> bytes:
-    """The MD5, in a thread when that pays."""
-    if len(data) < _THREAD_FROM_BYTES:
-        return hashlib.md5(data, usedforsecurity=False).digest()
-    return await asyncio.to_thread(_md5, data)
-
-
-def _md5(data: bytes) -> bytes:
-    return hashlib.md5(data, usedforsecurity=False).digest()

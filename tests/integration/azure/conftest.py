@@ -14,6 +14,7 @@ from filerbackup.sinks.azure import AzureStore, azure_sink
 from filerbackup.sinks.objects.sink import ObjectSink
 from tests.support.azurite import ACCOUNT, KEY, AzuriteServer, Peer, peer_of
 from tests.support.proxy import Proxy
+from tests.support.sinks import opened
 
 MakeSettings = Callable[..., AzureSettings]
 
@@ -45,19 +46,15 @@ def settings(azurite: AzuriteServer, peer: Peer) -> MakeSettings:
 @pytest_asyncio.fixture
 async def store(settings: MakeSettings) -> AsyncIterator[AzureStore]:
     """Open, straight at the server."""
-    store = AzureStore(settings())
-    await store.open()
-    yield store
-    await store.close()
+    async with opened(AzureStore(settings())) as store:
+        yield store
 
 
 @pytest_asyncio.fixture
 async def sink(settings: MakeSettings) -> AsyncIterator[ObjectSink]:
     """Open, straight at the server."""
-    sink = azure_sink(settings(directory_markers=True))
-    await sink.open()
-    yield sink
-    await sink.close()
+    async with opened(azure_sink(settings(directory_markers=True))) as sink:
+        yield sink
 
 
 @pytest_asyncio.fixture
@@ -70,8 +67,6 @@ async def proxy(azurite: AzuriteServer) -> AsyncIterator[Proxy]:
 @pytest_asyncio.fixture
 async def behind(settings: MakeSettings, proxy: Proxy) -> AsyncIterator[AzureStore]:
     """A store that is open, and reaches the server through the proxy."""
-    store = AzureStore(settings(endpoint=f"{proxy.endpoint}/{ACCOUNT}"))
-    await store.open()
-    proxy.requests.clear()
-    yield store
-    await store.close()
+    async with opened(AzureStore(settings(endpoint=f"{proxy.endpoint}/{ACCOUNT}"))) as store:
+        proxy.requests.clear()
+        yield store

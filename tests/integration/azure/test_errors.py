@@ -17,11 +17,12 @@ from azure.core.exceptions import ClientAuthenticationError
 from filerbackup.errors import ObjectRejected, SinkError, SinkRefused, SinkThrottled, SinkUnavailable
 from filerbackup.settings.secret import Secret
 from filerbackup.sinks.azure import AzureStore, azure_sink, http
-from filerbackup.sinks.azure.errors import Unanswered
 from filerbackup.sinks.azure.http import ContainerHttp
 from filerbackup.sinks.azure.identity import Tokens
 from filerbackup.sinks.azure.signing import Bearer
 from filerbackup.sinks.metadata import ObjectMetadata
+from filerbackup.sinks.objects import http as shared
+from filerbackup.sinks.objects.errors import Unanswered
 from tests.contract.place import WRONG_KEY
 from tests.integration.azure.conftest import MakeSettings
 from tests.support.azurite import ACCOUNT, KEY, Peer
@@ -177,7 +178,8 @@ async def test_the_line_breaks_under_the_sdk(behind: AzureStore, proxy: Proxy) -
 async def test_a_server_that_says_nothing(
     behind: AzureStore, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "STALL_S", 0.2)
+    for module in (http, shared):
+        monkeypatch.setattr(module, "STALL_S", 0.2)
     released = asyncio.Event()
 
     async def silent(_request: web.Request, _body: bytes) -> web.StreamResponse:

@@ -17,7 +17,8 @@ from filerbackup.sinks.azure import AzureStore
 from filerbackup.sinks.metadata import ObjectMetadata
 from filerbackup.sinks.objects.sink import ObjectSink
 from tests.contract.contents import MTIME_NS, directory_entry, file_entry, symlink_entry
-from tests.support.azurite import AzuriteServer, Peer, rclone
+from tests.support import rclone
+from tests.support.azurite import ACCOUNT, KEY, AzuriteServer, Peer
 from tests.support.proxy import Proxy
 
 PLAIN = ObjectMetadata(content_type="text/plain", user={"mtime": "2020-09-13T12:26:40.123456789Z"})
@@ -31,17 +32,14 @@ async def test_rclone_restores_times_modes_and_links(
     await sink.write("d/file", entry, InlineContent(data, entry.md5))
     await sink.write("d/link", symlink_entry("d/link", "file"), InlineContent(b""))
     await sink.write("empty", directory_entry("empty"), InlineContent(b""))
-    remote = f"azure:{peer.client.container_name}/copy"
+    path = f"{peer.client.container_name}/copy"
+    remote = rclone.azure(azurite.blob_endpoint, path, account=ACCOUNT, key=KEY)
 
-    listed = await rclone(azurite, "lsl", f"{remote}/d")
-    sums = await rclone(azurite, "md5sum", f"{remote}/d")
-    # A home or time zone of the one who runs the test changes nothing.
-    await rclone(
-        azurite, "copy", "--metadata", "--links", "--create-empty-src-dirs", "--exclude", "/.filerbackup/**",
-        remote, str(tmp_path / "back"),
-    )  # fmt: skip
+    listed = remote.run("lsl", remote.at(f"{path}/d"))
+    sums = remote.run("md5sum", remote.at(f"{path}/d"))
+    remote.restore(tmp_path / "back")
 
-    moment = datetime.fromtimestamp(MTIME_NS // 10**9, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    moment = datetime.fromtimestamp(MTIME_NS // 10**9, UTC).strftime("%Y-%m-%d %H:%M:%S")
     assert f"{len(data):9} {moment}.123456789 file" in listed
     assert f"{hashlib.md5(data).hexdigest()}  file" in sums
     restored = tmp_path / "back" / "d" / "file"

@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from b2sdk import v3
 
-from filerbackup.content import InlineContent
 from filerbackup.errors import SinkError
-from filerbackup.events import Entry
 from filerbackup.settings.model import BackblazeSettings
 from filerbackup.settings.secret import Secret
 from filerbackup.sinks.backblaze import B2Store, backblaze_sink
-from filerbackup.sinks.base import Sink
 from filerbackup.sinks.objects.sink import ObjectSink
-from tests.contract.contents import file_entry
-from tests.support import rclone
+from tests.support import rclone, sinks
 from tests.support.b2 import BUCKET, Running
 
 MIB = 1 << 20
 SECRET = "K005thisIsNoRealKey0123456789abc"
-
-
-@pytest.fixture
-def folder() -> str:
-    return f"f-{secrets.token_hex(4)}"
 
 
 @pytest.fixture
@@ -58,24 +48,12 @@ def settings(server: Running, folder: str, **changes: Any) -> BackblazeSettings:
     return dataclasses.replace(given, **changes)
 
 
-@asynccontextmanager
-async def opened(of: BackblazeSettings) -> AsyncIterator[ObjectSink]:
-    sink = backblaze_sink(of)
-    try:
-        await sink.open()
-        yield sink
-    finally:
-        await sink.close()
+def opened(of: BackblazeSettings) -> AbstractAsyncContextManager[ObjectSink]:
+    return sinks.opened(backblaze_sink(of))
 
 
-@asynccontextmanager
-async def store_of(of: BackblazeSettings) -> AsyncIterator[B2Store]:
-    store = B2Store(of)
-    try:
-        await store.open()
-        yield store
-    finally:
-        await store.close()
+def store_of(of: BackblazeSettings) -> AbstractAsyncContextManager[B2Store]:
+    return sinks.opened(B2Store(of))
 
 
 @pytest_asyncio.fixture
@@ -88,16 +66,6 @@ async def sink(b2: Running, folder: str) -> AsyncIterator[ObjectSink]:
 async def store(b2: Running, folder: str) -> AsyncIterator[B2Store]:
     async with store_of(settings(b2, folder)) as store:
         yield store
-
-
-async def write(sink: Sink, key: str, data: bytes = b"data", **attributes: Any) -> Entry:
-    entry = dataclasses.replace(file_entry(key, len(data)), **attributes)
-    await sink.write(key, entry, InlineContent(data, entry.md5))
-    return entry
-
-
-async def keys(sink: Sink) -> list[str]:
-    return [listed.key async for listed in sink.list()]
 
 
 def versions(bucket: v3.Bucket, folder: str, key: str = "") -> list[tuple[str, str]]:

@@ -26,18 +26,10 @@ from filerbackup.sinks.backblaze import B2Store
 from filerbackup.sinks.metadata import ObjectMetadata
 from filerbackup.sinks.objects.sink import ObjectSink
 from tests.contract.contents import StreamedContent, file_entry
-from tests.integration.backblaze.conftest import (
-    MIB,
-    counted,
-    keys,
-    settings,
-    store_of,
-    told,
-    versions,
-    write,
-)
+from tests.integration.backblaze.conftest import MIB, counted, settings, store_of, told, versions
 from tests.support.b2 import Running, b2_error
 from tests.support.proxy import Proxy, speaks_html
+from tests.support.sinks import keys, write
 
 PLAIN = ObjectMetadata()
 

@@ -18,8 +18,9 @@ from filerbackup.sinks.metadata import ObjectMetadata
 from filerbackup.sinks.objects.sink import ObjectSink
 from filerbackup.sinks.objects.store import Head
 from tests.contract.contents import BreakingContent, StreamedContent, file_entry, some_bytes
-from tests.integration.backblaze.conftest import MIB, counted, keys, opened, settings, store_of, versions
+from tests.integration.backblaze.conftest import MIB, counted, opened, settings, store_of, versions
 from tests.support.b2 import Running, b2_error
+from tests.support.sinks import keys
 
 PART = 5_000_000
 

@@ -15,9 +15,10 @@ from filerbackup.errors import Unreadable
 from filerbackup.sinks.metadata import object_metadata
 from filerbackup.sinks.objects.sink import ObjectSink
 from tests.contract.contents import MTIME_NS, NOTHING, StreamedContent, file_entry, symlink_entry
-from tests.integration.backblaze.conftest import MIB, settings, store_of, write
+from tests.integration.backblaze.conftest import MIB, settings, store_of
 from tests.support.b2 import Running
 from tests.support.rclone import Remote
+from tests.support.sinks import write
 
 MILLIS_NS = MTIME_NS - MTIME_NS % 10**6
 

@@ -12,9 +12,10 @@ from filerbackup.settings.model import BackblazeSettings
 from filerbackup.settings.secret import Secret
 from filerbackup.sinks.backblaze import B2Store, backblaze_sink
 from filerbackup.sinks.base import SinkIdentity
-from tests.integration.backblaze.conftest import SECRET, counted, keys, opened, settings, told, write
+from tests.integration.backblaze.conftest import SECRET, counted, opened, settings, told
 from tests.support.b2 import BUCKET, Running, b2_error
 from tests.support.proxy import Proxy, answers, speaks_html
+from tests.support.sinks import keys, write
 
 READ_WRITE = ["listBuckets", "listFiles", "readFiles", "writeFiles", "deleteFiles"]
 

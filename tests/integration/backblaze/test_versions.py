@@ -16,17 +16,9 @@ from filerbackup.sinks.base import MARK_KEY
 from filerbackup.sinks.metadata import ObjectMetadata
 from filerbackup.sinks.objects.sink import ObjectSink
 from tests.contract.contents import MTIME_NS, StreamedContent, file_entry
-from tests.integration.backblaze.conftest import (
-    MIB,
-    counted,
-    keys,
-    opened,
-    settings,
-    store_of,
-    versions,
-    write,
-)
+from tests.integration.backblaze.conftest import MIB, counted, opened, settings, store_of, versions
 from tests.support.b2 import BUCKET, Running, b2_error
+from tests.support.sinks import keys, write
 
 
 async def test_deleting_hides_and_keeps_the_bytes(sink: ObjectSink, bucket: v3.Bucket, folder: str) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import secrets
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -73,10 +72,3 @@ def live_needles(weed: WeedServer, collection: str) -> int:
         connection.close()
     mine = [volume for volume in volumes if volume["Collection"] == collection]
     return sum(volume["FileCount"] - volume["DeleteCount"] for volume in mine)
-
-
-def wait_until(condition: Callable[[], bool], within_s: float = 15.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.05)

@@ -18,13 +18,8 @@ from filerbackup.settings.secret import Secret
 from filerbackup.sinks.filer import FilerSink
 from filerbackup.sinks.filer.uploads import Sizes
 from tests.contract.contents import BreakingContent, StreamedContent, file_entry
-from tests.integration.filer.conftest import (
-    SMALL_CHUNKS,
-    live_needles,
-    opened,
-    settings_for,
-    wait_until,
-)
+from tests.integration.filer.conftest import SMALL_CHUNKS, live_needles, opened, settings_for
+from tests.support.daemon import wait_until
 from tests.support.filer_looks import Looks
 from tests.support.split_weed import SplitWeed, running_split_weed
 from tests.support.victim import kill_while_writing

@@ -18,7 +18,8 @@ from filerbackup.errors import ObjectRejected
 from filerbackup.events import Chunk, Entry, EntryKind
 from filerbackup.source.decode import entry_from_pb
 from tests.contract.contents import MTIME_NS, NOTHING, directory_entry, file_entry, symlink_entry
-from tests.integration.filer.conftest import live_needles, opened, wait_until
+from tests.integration.filer.conftest import live_needles, opened
+from tests.support.daemon import wait_until
 from tests.support.filer_looks import GO_DIRECTORY, Looks
 from tests.support.s3 import peer_of
 from tests.support.weed import WeedServer

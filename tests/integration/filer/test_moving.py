@@ -9,7 +9,8 @@ from filerbackup.content import InlineContent
 from filerbackup.events import Entry
 from filerbackup.sinks.filer import FilerSink
 from tests.contract.contents import MTIME_NS, NOTHING, StreamedContent, directory_entry, file_entry
-from tests.integration.filer.conftest import SMALL_CHUNKS, opened, wait_until
+from tests.integration.filer.conftest import SMALL_CHUNKS, opened
+from tests.support.daemon import wait_until
 from tests.support.filer_looks import Looks
 from tests.support.weed import WeedServer
 

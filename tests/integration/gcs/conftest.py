@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import secrets
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from filerbackup.content import InlineContent
-from filerbackup.events import Entry
 from filerbackup.settings.model import GcsSettings
 from filerbackup.sinks.base import Sink
 from filerbackup.sinks.gcs import GcsStore, gcs_sink
 from filerbackup.sinks.metadata import ObjectMetadata
-from tests.contract.contents import file_entry
+from tests.support import sinks
 from tests.support.gcs import GcsPeer, GcsServer, TokenServer, gcs_peer
 from tests.support.proxy import Proxy
 
@@ -32,11 +29,6 @@ PLAIN = ObjectMetadata(content_type="text/plain", user={"mtime": "2020-09-13T12:
 def peer(gcs: GcsServer) -> Iterator[GcsPeer]:
     with gcs_peer(gcs, BUCKET) as peer:
         yield peer
-
-
-@pytest.fixture
-def folder() -> str:
-    return f"f-{secrets.token_hex(4)}"
 
 
 @pytest_asyncio.fixture
@@ -62,24 +54,12 @@ def settings(endpoint: str, folder: str, **changes: Any) -> GcsSettings:
     return dataclasses.replace(given, **changes)
 
 
-@asynccontextmanager
-async def opened(of: GcsSettings) -> AsyncIterator[GcsStore]:
-    store = GcsStore(of)
-    try:
-        await store.open()
-        yield store
-    finally:
-        await store.close()
+def opened(of: GcsSettings) -> AbstractAsyncContextManager[GcsStore]:
+    return sinks.opened(GcsStore(of))
 
 
-@asynccontextmanager
-async def opened_sink(of: GcsSettings) -> AsyncIterator[Sink]:
-    sink = gcs_sink(of)
-    try:
-        await sink.open()
-        yield sink
-    finally:
-        await sink.close()
+def opened_sink(of: GcsSettings) -> AbstractAsyncContextManager[Sink]:
+    return sinks.opened(gcs_sink(of))
 
 
 @pytest_asyncio.fixture
@@ -99,12 +79,6 @@ async def behind(proxy: Proxy, folder: str) -> AsyncIterator[GcsStore]:
     """The store behind the proxy."""
     async with opened(settings(proxy.endpoint, folder)) as store:
         yield store
-
-
-async def write(sink: Sink, key: str, data: bytes = b"data", **attributes: Any) -> Entry:
-    entry = dataclasses.replace(file_entry(key, len(data)), **attributes)
-    await sink.write(key, entry, InlineContent(data, entry.md5))
-    return entry
 
 
 def google_error(status: int, reason: str, message: str = "told so by a test") -> web.Response:

@@ -17,9 +17,10 @@ from filerbackup.sinks.base import Sink
 from filerbackup.sinks.gcs import GcsStore
 from filerbackup.sinks.metadata import ObjectMetadata
 from tests.contract.contents import MTIME_NS, NOTHING, StreamedContent, file_entry, symlink_entry
-from tests.integration.gcs.conftest import MIB, PLAIN, opened_sink, settings, write
+from tests.integration.gcs.conftest import MIB, PLAIN, opened_sink, settings
 from tests.support.gcs import GcsPeer, GcsServer
 from tests.support.proxy import Proxy
+from tests.support.sinks import write
 
 FULL = ObjectMetadata(
     content_type="text/plain",

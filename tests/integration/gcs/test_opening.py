@@ -12,9 +12,10 @@ from filerbackup.errors import SinkError, SinkFull, SinkRefused, SinkThrottled, 
 from filerbackup.settings.model import GcsSettings
 from filerbackup.settings.secret import Secret
 from filerbackup.sinks.gcs import GcsStore, gcs_sink, identity
-from tests.integration.gcs.conftest import PLAIN, google_error, opened, opened_sink, settings, write
+from tests.integration.gcs.conftest import PLAIN, google_error, opened, opened_sink, settings
 from tests.support.gcs import GcsServer, TokenServer
 from tests.support.proxy import Proxy, html
+from tests.support.sinks import write
 
 SKEW = "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe."
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from filerbackup.content import InlineContent
 from filerbackup.errors import SinkRefused, SinkUnavailable
-from filerbackup.events import Entry
 from filerbackup.settings.model import S3Settings
 from filerbackup.settings.secret import Secret
-from filerbackup.sinks.base import Sink
 from filerbackup.sinks.s3 import S3Sink
-from tests.contract.contents import file_entry
+from tests.support import sinks
 from tests.support.proxy import Proxy
 from tests.support.s3 import ACCESS_KEY, READER_SECRET, SECRET_KEY, Peer, peer_of
 from tests.support.weed import WeedServer
@@ -38,11 +34,6 @@ async def peer(server: WeedServer) -> AsyncIterator[Peer]:
         yield peer
 
 
-@pytest.fixture
-def folder() -> str:
-    return f"f-{secrets.token_hex(4)}"
-
-
 def settings(server: WeedServer, folder: str, **changes: Any) -> S3Settings:
     given = S3Settings(
         "s3",
@@ -57,14 +48,8 @@ def settings(server: WeedServer, folder: str, **changes: Any) -> S3Settings:
     return dataclasses.replace(given, **changes)
 
 
-@asynccontextmanager
-async def opened(of: S3Settings) -> AsyncIterator[S3Sink]:
-    sink = S3Sink(of)
-    try:
-        await sink.open()
-        yield sink
-    finally:
-        await sink.close()
+def opened(of: S3Settings) -> AbstractAsyncContextManager[S3Sink]:
+    return sinks.opened(S3Sink(of))
 
 
 @pytest_asyncio.fixture
@@ -77,16 +62,6 @@ async def sink(server: WeedServer, folder: str, peer: Peer) -> AsyncIterator[S3S
 async def proxy(server: WeedServer, peer: Peer) -> AsyncIterator[Proxy]:
     async with Proxy(server.s3_endpoint).running() as proxy:
         yield proxy
-
-
-async def write(sink: Sink, key: str, data: bytes = b"data", **attributes: Any) -> Entry:
-    entry = dataclasses.replace(file_entry(key, len(data)), **attributes)
-    await sink.write(key, entry, InlineContent(data, entry.md5))
-    return entry
-
-
-async def keys(sink: Sink, prefix: str = "", start_after: str = "") -> list[str]:
-    return [listed.key async for listed in sink.list(prefix, start_after)]
 
 
 async def refusal(of: S3Settings) -> SinkRefused:

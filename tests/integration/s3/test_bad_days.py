@@ -16,12 +16,13 @@ from filerbackup.errors import (
     SinkUnavailable,
 )
 from filerbackup.sinks.metadata import ObjectMetadata
+from filerbackup.sinks.objects import http
 from filerbackup.sinks.s3 import bucket, signed
 from tests.contract.contents import (
     StreamedContent,
     file_entry,
 )
-from tests.integration.s3.conftest import BUCKET, MIB, keys, opened, settings, write
+from tests.integration.s3.conftest import BUCKET, MIB, opened, settings
 from tests.support.proxy import Proxy
 from tests.support.s3 import (
     ACCESS_KEY,
@@ -29,6 +30,7 @@ from tests.support.s3 import (
     Peer,
     s3_error,
 )
+from tests.support.sinks import keys, write
 from tests.support.weed import WeedServer
 
 
@@ -120,7 +122,8 @@ async def test_a_server_that_never_answers(
 
     monkeypatch.setattr(bucket, "CALL_S", 0.3)
     monkeypatch.setattr(bucket, "SLOWEST_BYTES_PER_S", 1 << 40)
-    monkeypatch.setattr(signed, "STALL_S", 0.3)
+    for module in (signed, http):
+        monkeypatch.setattr(module, "STALL_S", 0.3)
     async with opened(settings(server, folder)) as sink:
         upload = await sink._store.begin_upload(f"{folder}/big", ObjectMetadata())
     async with opened(settings(server, folder, endpoint=proxy.endpoint)) as sink:

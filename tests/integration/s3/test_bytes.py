@@ -26,12 +26,13 @@ from tests.contract.contents import (
     StreamedContent,
     file_entry,
 )
-from tests.integration.s3.conftest import BUCKET, MIB, opened, settings, write
+from tests.integration.s3.conftest import BUCKET, MIB, opened, settings
 from tests.support.proxy import Proxy
 from tests.support.s3 import (
     Peer,
     s3_error,
 )
+from tests.support.sinks import write
 from tests.support.weed import WeedServer
 
 

@@ -17,13 +17,15 @@ from filerbackup.sinks.s3 import S3Sink
 from tests.contract.contents import (
     MTIME_NS,
     NOTHING,
+    file_entry,
     symlink_entry,
 )
-from tests.integration.s3.conftest import keys, opened, refusal, settings, write
+from tests.integration.s3.conftest import opened, refusal, settings
 from tests.support.proxy import Proxy
 from tests.support.s3 import (
     Peer,
 )
+from tests.support.sinks import keys, write
 from tests.support.weed import WeedServer
 
 
@@ -119,3 +121,26 @@ async def test_a_directory_with_content(server: WeedServer, peer: Peer, proxy: P
         await sink.write("d", dataclasses.replace(entry, content=b""), NOTHING)
         await sink.delete_tree("d")
         assert {name for name in await peer.names(folder) if ".filerbackup" not in name} == set()
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+async def test_a_replacement_that_did_not_end_is_seen_and_mended(
+    server: WeedServer, peer: Peer, folder: str, is_link: bool
+) -> None:
+    async with opened(settings(server, folder)) as sink:
+        entry = symlink_entry("x", "target") if is_link else file_entry("x", 4)
+        for name in ("x", "z"):
+            await sink.write(name, symlink_entry(name, "target"), NOTHING)
+        if is_link:
+            await peer.put(f"{folder}/x", b"data")
+        else:
+            await write(sink, "x", b"data")
+            await peer.put(f"{folder}/x.rclonelink", b"target")
+        listed = [each async for each in sink.list()]
+        assert [each.key for each in listed] == ["x", "z"]
+        assert not await sink.matches(listed[0], entry)
+
+        await sink.write("x", entry, NOTHING if is_link else InlineContent(b"data"))
+        listed = [each async for each in sink.list()]
+        assert [(each.key, each.kind) for each in listed] == [("x", entry.kind), ("z", EntryKind.SYMLINK)]
+        assert await sink.matches(listed[0], entry)

@@ -20,7 +20,7 @@ from tests.contract.contents import (
     file_entry,
     symlink_entry,
 )
-from tests.integration.s3.conftest import BUCKET, MIB, opened, settings, write
+from tests.integration.s3.conftest import BUCKET, MIB, opened, settings
 from tests.support import rclone
 from tests.support.proxy import Proxy
 from tests.support.s3 import (
@@ -29,6 +29,7 @@ from tests.support.s3 import (
     Peer,
     s3_error,
 )
+from tests.support.sinks import write
 from tests.support.weed import WeedServer
 
 

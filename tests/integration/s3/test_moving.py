@@ -16,9 +16,10 @@ from filerbackup.sinks.objects.sink import ObjectSink
 from filerbackup.sinks.s3 import S3Sink
 from filerbackup.sinks.s3.store import S3Store
 from tests.contract.contents import MTIME_NS, StreamedContent, file_entry
-from tests.integration.s3.conftest import MIB, keys, opened, settings, write
+from tests.integration.s3.conftest import MIB, opened, settings
 from tests.support.proxy import Proxy
 from tests.support.s3 import Peer, s3_error
+from tests.support.sinks import keys, write
 from tests.support.weed import WeedServer
 
 DATA = b"what is moved"
@@ -115,6 +116,25 @@ async def test_what_was_replaced_between_the_look_and_the_copy_is_not_copied(
         assert not await sink.move("old", "new", entry)
         assert await peer.get(f"{folder}/new") is None
         assert await peer.get(f"{folder}/old") == b"another hand's"
+
+
+@pytest.mark.parametrize("found", [DATA[:5], DATA.upper()])
+async def test_a_copy_that_came_out_wrong_costs_the_bytes_again_and_not_the_original(
+    server: WeedServer, peer: Peer, proxy: Proxy, folder: str, found: bytes
+) -> None:
+    async def copy_badly(request: web.Request, _body: bytes) -> web.Response | None:
+        if "x-amz-copy-source" not in request.headers:
+            return None
+        await peer.put(f"{folder}/new", found)
+        etag = hashlib.md5(found).hexdigest()
+        return web.Response(text=f"<CopyObjectResult><ETag>&quot;{etag}&quot;</ETag></CopyObjectResult>")
+
+    async with opened(settings(server, folder, endpoint=proxy.endpoint)) as sink:
+        entry = known_entry("old")
+        await sink.write("old", entry, InlineContent(DATA, entry.md5))
+        proxy.fault = copy_badly
+        assert not await sink.move("old", "new", entry)
+        assert await peer.get(f"{folder}/old") == DATA
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "InvalidObjectState", "NotImplemented"])

@@ -17,12 +17,13 @@ from tests.contract.contents import (
     StreamedContent,
     file_entry,
 )
-from tests.integration.s3.conftest import MIB, keys, opened, settings, write
+from tests.integration.s3.conftest import MIB, opened, settings
 from tests.support.proxy import Proxy
 from tests.support.s3 import (
     Peer,
     s3_error,
 )
+from tests.support.sinks import keys, write
 from tests.support.weed import WeedServer
 
 ODD = [

@@ -26,7 +26,7 @@ from tests.contract.contents import (
     StreamedContent,
     file_entry,
 )
-from tests.integration.s3.conftest import MIB, keys, opened, refusal, settings, write
+from tests.integration.s3.conftest import MIB, opened, refusal, settings
 from tests.support.proxy import Proxy, html
 from tests.support.s3 import (
     ACCESS_KEY,
@@ -37,6 +37,7 @@ from tests.support.s3 import (
     make_certificate,
     s3_error,
 )
+from tests.support.sinks import keys, write
 from tests.support.weed import WeedServer
 
 

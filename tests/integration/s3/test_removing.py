@@ -12,12 +12,13 @@ from filerbackup.errors import (
     SinkThrottled,
 )
 from filerbackup.sinks.s3 import S3Sink
-from tests.integration.s3.conftest import keys, opened, settings, write
+from tests.integration.s3.conftest import opened, settings
 from tests.support.proxy import Proxy
 from tests.support.s3 import (
     Peer,
     s3_error,
 )
+from tests.support.sinks import keys, write
 from tests.support.weed import WeedServer
 
 

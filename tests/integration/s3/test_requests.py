@@ -15,9 +15,10 @@ from filerbackup.settings.secret import Secret
 from filerbackup.sinks.metadata import ObjectMetadata
 from filerbackup.sinks.objects.store import Head
 from tests.contract.contents import NOTHING, StreamedContent, directory_entry, file_entry, symlink_entry
-from tests.integration.s3.conftest import MIB, keys, opened, refusal, settings, write
+from tests.integration.s3.conftest import MIB, opened, refusal, settings
 from tests.support.proxy import Proxy
 from tests.support.s3 import Peer, s3_error
+from tests.support.sinks import keys, write
 from tests.support.weed import WeedServer
 
 
