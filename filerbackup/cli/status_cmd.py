@@ -77,21 +77,24 @@ async def _row(client: FilerClient, pair: Pair) -> Row:
         deletes_held=guard.held,
         deletes_held_since=when(guard.tripped_ns) if guard.held else "",
         holder=holder or "",
-        error=said.error if said and holder else "",
+        error=said.error if said and _is_fresh(said) else "",
         log_left_s=said.log_horizon_ns / 1e9 if said and said.log_horizon_ns is not None else None,
     )
 
 
 def _state(said: Status | None, holder: str | None) -> str:
-    silent = said is None or time.time_ns() - said.updated_ns > _SILENT_AFTER_NS
-    if said is None or silent or said.state == "stopped":
+    if said is None or not _is_fresh(said) or said.state == "stopped":
         return "not running" if holder is None else "no sign of life"
     return said.state
 
 
+def _is_fresh(said: Status) -> bool:
+    return time.time_ns() - said.updated_ns <= _SILENT_AFTER_NS
+
+
 def _lag_s(said: Status | None, holder: str | None) -> float | None:
     """As of the last word of the holder, grown since then when it had a backlog or went silent."""
-    if said is None or holder is None:
+    if said is None or (holder is None and not _is_fresh(said)):
         return None
     age_ns = max(0, time.time_ns() - said.updated_ns)
     grown_ns = age_ns if said.lag_ns or age_ns > _SILENT_AFTER_NS else 0

@@ -24,8 +24,8 @@ from filerbackup.errors import (
     UsageError,
 )
 from filerbackup.pipeline.mark import Ownership, claim_sink
-from filerbackup.pipeline.session import Session, Way, describe_start
-from filerbackup.pipeline.start import CheckpointsWithWeed, choose_start
+from filerbackup.pipeline.session import Session, Way
+from filerbackup.pipeline.start import CheckpointsWithWeed, choose_start, describe_start
 from filerbackup.pipeline.watcher import Watcher
 from filerbackup.retry import backoff_s
 from filerbackup.state.base import Lease, Status, StatusStore

@@ -25,13 +25,14 @@ from filerbackup.pipeline.checkpointer import Checkpointer
 from filerbackup.pipeline.decisions import Decisions
 from filerbackup.pipeline.filters import Scope
 from filerbackup.pipeline.guard import Guard
+from filerbackup.pipeline.hearing import Hearing
 from filerbackup.pipeline.layout import Layout
 from filerbackup.pipeline.limiter import Limiter
 from filerbackup.pipeline.parents import Parents
 from filerbackup.pipeline.planner import Operation, Planner, Write
 from filerbackup.pipeline.scheduler import Scheduler
 from filerbackup.pipeline.snapshot import Snapshot
-from filerbackup.pipeline.start import Start, when
+from filerbackup.pipeline.start import Start
 from filerbackup.pipeline.watcher import Watcher
 from filerbackup.pipeline.watermark import Watermark
 from filerbackup.retry import backoff_s
@@ -40,10 +41,10 @@ from filerbackup.state.base import Checkpoint, CheckpointStore, Phase
 FAILOVER_MARGIN_NS = 60_000_000_000
 """Filers order their peers' events by their own arrival: another filer is asked from earlier on."""
 LETTERS_EVERY_S = 5.0
-SILENT_AFTER_NS = 15_000_000_000
-"""A caught-up filer is heard of every 5 s; after this long nobody knows what it has."""
 COMPARE_AGAIN_S = 30.0
 """After a comparison that broke off."""
+CATCH_UP_S = 600.0
+"""So long a comparison waits for what the log has to tell up to now."""
 MOST_NOT_RECORDED = 20_000
 """Held deletes in memory before the stream waits for them to be recorded."""
 
@@ -111,7 +112,7 @@ class Session:
         self._snapshot = self._new_snapshot(start.checkpoint.offset_ns)
         self._retried: set[str] = set()
         self._repeats_until_ns = start.checkpoint.offset_ns + 1
-        self._heard_ns = time.time_ns()
+        self._hearing = Hearing(start.checkpoint.offset_ns)
         self._compared_ns = start.checkpoint.compared_ns
         self._checkpointer = Checkpointer(
             way.checkpoints, way.ends.sink, self._applier, self._guard, self._position, way.watcher
@@ -130,9 +131,7 @@ class Session:
         if self._phase is Phase.SNAPSHOT:
             return self._start.checkpoint.offset_ns
         oldest_ns = self._watermark.oldest_unfinished_ns
-        if oldest_ns is None and time.time_ns() - self._heard_ns > SILENT_AFTER_NS:
-            return self._heard_ns
-        return oldest_ns
+        return self._hearing.silent_since_ns if oldest_ns is None else oldest_ns
 
     @property
     def queued(self) -> int:
@@ -304,8 +303,8 @@ class Session:
                 since_ns -= FAILOVER_MARGIN_NS
 
     async def _take(self, batch: Sequence[Event]) -> None:
-        self._heard_ns = time.time_ns()
         for event in batch:
+            self._hearing.hears(event)
             match event:
                 case Heartbeat():
                     continue
@@ -353,6 +352,7 @@ class Session:
             pause_s = 1.0
             if self._phase is Phase.FOLLOW:
                 try:
+                    await self._catch_up_first()
                     await self._reconcile()
                 except (SourceUnreachable, SinkError, StateError) as error:
                     self._way.watcher.complain("comparison broke off, will be begun again", error)
@@ -364,6 +364,11 @@ class Session:
         if not self._reconcile_every_s:
             return None
         return max(0.0, self._reconcile_every_s - (time.time_ns() - self._compared_ns) / 1e9)
+
+    async def _catch_up_first(self) -> None:
+        """What the log still has to tell is no difference, and its deletes are no losses."""
+        now_ns = await self._way.ends.source.now_ns()
+        await self._hearing.until_done(now_ns, self._watermark, within_s=CATCH_UP_S)
 
     async def _reconcile(self) -> None:
         self._compare_wanted.clear()
@@ -392,9 +397,3 @@ class Session:
                     operation = self._way.planner.refresh(self.offset_ns, letter.key, letter.path)
                     await self._scheduler.submit(operation, partial(self._retried.discard, letter.letter_id))
             await asyncio.sleep(LETTERS_EVERY_S)
-
-
-def describe_start(start: Start) -> str:
-    """One line for the log."""
-    phase = start.checkpoint.phase.value
-    return f"{start.reason} ({phase}, offset {when(start.checkpoint.offset_ns)})"

@@ -37,6 +37,12 @@ class Start:
     reason: str
 
 
+def describe_start(start: Start) -> str:
+    """One line for the log."""
+    phase = start.checkpoint.phase.value
+    return f"{start.reason} ({phase}, offset {when(start.checkpoint.offset_ns)})"
+
+
 async def choose_start(
     source: Source,
     store: CheckpointsWithWeed,

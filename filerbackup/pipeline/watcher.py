@@ -167,7 +167,8 @@ class Watcher:
     def trouble(self, state: str, error: Exception) -> None:
         """The sink or the source as a whole does not work; said once, then now and then."""
         text = describe(error)
-        if self._may_speak(f"{state} {text}"):
+        # Not by the text: it names the object, and every one of them meets the same trouble.
+        if self._may_speak(f"{state} {type(error).__name__}"):
             self.logger.error("%s; trying again until it works", state.replace("-", " "), extra={"err": text})
         self.state, self.error = state, text
 

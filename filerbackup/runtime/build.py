@@ -94,7 +94,7 @@ def make_replicator(
     """One replicator. Raises UsageError for a sink that cannot be made from its settings."""
     dry_run = settings.pipeline.dry_run
     real_sink = create_sink(of, settings.security, settings.source)
-    sink: Sink = DryRunSink(real_sink) if dry_run else real_sink
+    sink: Sink = DryRunSink(real_sink, of.name) if dry_run else real_sink
     pair = pair_of(shared.scope.root, real_sink)
     values = KeyValues(shared.client)
     checkpoints = (DryRunCheckpoints if dry_run else FilerCheckpoints)(values, pair, of.weed_identity)

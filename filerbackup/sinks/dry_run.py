@@ -15,8 +15,9 @@ _log = logging.getLogger(__name__)
 class DryRunSink:
     """Reads go through to the real sink, writes become log lines. Satisfies `Sink`."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, name: str = "") -> None:
         self._sink = sink
+        self._name = name or sink.identity.kind
 
     @property
     def identity(self) -> SinkIdentity:
@@ -34,24 +35,24 @@ class DryRunSink:
 
     async def write(self, key: str, entry: Entry, content: Content) -> None:
         """Say it."""
-        _log.info("would write", extra={"key": key, "bytes": content.size})
+        _log.info("would write", extra={"sink": self._name, "key": key, "bytes": content.size})
 
     async def delete(self, key: str) -> None:
         """Say it."""
-        _log.info("would delete", extra={"key": key})
+        _log.info("would delete", extra={"sink": self._name, "key": key})
 
     async def delete_tree(self, key: str) -> None:
         """Say it."""
-        _log.info("would delete with all below", extra={"key": key})
+        _log.info("would delete with all below", extra={"sink": self._name, "key": key})
 
     async def move(self, old_key: str, new_key: str, entry: Entry) -> bool:
         """Say it."""
-        _log.info("would move", extra={"key": old_key, "to": new_key})
+        _log.info("would move", extra={"sink": self._name, "key": old_key, "to": new_key})
         return True
 
     async def update(self, key: str, entry: Entry) -> bool:
         """Say it."""
-        _log.info("would change attributes of", extra={"key": key})
+        _log.info("would change attributes of", extra={"sink": self._name, "key": key})
         return True
 
     def list(self, prefix: str = "", start_after: str = "") -> AsyncGenerator[Listed, None]:

@@ -19,11 +19,14 @@ class Bucket(raw_simulator.BucketSimulator):
 
     FIRST_FILE_NUMBER = 9_999_999_999
     FIRST_FILE_ID = str(FIRST_FILE_NUMBER)
+    FILES_OF_A_BUCKET = 1_000_000
     MAX_SIMPLE_COPY_SIZE = 5_000_000_000
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.file_id_counter = itertools.count(self.FIRST_FILE_NUMBER, -1)  # type: ignore[assignment]
+        # A file's id is its own among all buckets: rclone downloads by it, without a bucket's name.
+        first = self.FIRST_FILE_NUMBER - self.FILES_OF_A_BUCKET * int(self.bucket_id.rpartition("_")[2])
+        self.file_id_counter = itertools.count(first, -1)  # type: ignore[assignment]
         self.upload_timestamp_counter = itertools.count(1_700_000_000_000)  # type: ignore[assignment]
         self.upload_url_counter = itertools.count()  # type: ignore[assignment]
 

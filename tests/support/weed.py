@@ -29,7 +29,7 @@ def weed_binary() -> str:
 class WeedServer:
     """One `weed server -filer -s3`; stop, kill and start it again on the same ports and data."""
 
-    def __init__(self, directory: Path, *, filer_args: Sequence[str] = (), volume_max: int = 50) -> None:
+    def __init__(self, directory: Path, *, filer_args: Sequence[str] = (), volume_max: int = 500) -> None:
         self.directory = directory
         self.master_port, self.volume_port, self.filer_port, self.s3_port = free_port_pairs(4)
         self._filer_args = list(filer_args)

@@ -42,7 +42,7 @@ def documented(path: Path) -> Iterator[list[str]]:
             is_fenced = not is_fenced
         if not (is_fenced or line.startswith("    ")):
             continue
-        typed = re.search(r"(?:^|\$ |&& |-- )filerbackup (.*)", line.strip())
+        typed = re.search(r"(?:^|\$ |&& |-- )(?:/opt/filerbackup/bin/)?filerbackup (.*)", line.strip())
         if typed is not None:
             arguments = shlex.split(typed[1], comments=True)
             yield arguments[: arguments.index(">")] if ">" in arguments else arguments

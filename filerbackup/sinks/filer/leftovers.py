@@ -11,6 +11,7 @@ was created, the file is looked up later.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
@@ -51,6 +52,8 @@ class Leftovers:
         self._root = root
         self._directory = f"{root}/{_DIRECTORY}"
         self._doubted: list[Upload] = []
+        self._is_swept = False
+        self._sweeping = asyncio.Lock()
 
     def begin(self, path: str) -> Upload:
         """For the file at `path`; nothing is noted yet."""
@@ -118,7 +121,20 @@ class Leftovers:
             await (self.keep(upload) if kept else self.discard(upload))
 
     async def sweep(self) -> None:
-        """What processes that are no more have left. For the one that may write alone. Raises SinkError."""
+        """Remove what processes that are no more have left: the first call, others wait for that.
+
+        For the one that may write alone, before it writes. Raises SinkError; the next call then tries again.
+        """
+        if not self._is_swept:
+            async with self._sweeping:
+                await self._sweep_once()
+
+    async def _sweep_once(self) -> None:
+        if not self._is_swept:
+            await self._sweep()
+            self._is_swept = True
+
+    async def _sweep(self) -> None:
         async for message in self._entries(self._directory):
             directory = f"{self._directory}/{message.name}"
             path = ""

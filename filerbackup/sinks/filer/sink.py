@@ -135,7 +135,6 @@ class FilerSink:
                 loops = LoopCheck(target, settings.directory, self._source, security.grpc)
                 await loops.before_writing(said)
             await self._probe(opened, loops)
-            await leftovers.sweep()
         except BaseException:
             await _close(opened, target, needles)
             raise
@@ -177,6 +176,8 @@ class FilerSink:
     async def write(self, key: str, entry: Entry, content: Content) -> None:
         """See the protocol. Directories above that the source has not told of are made with mode 0700."""
         path, at = self._path(key), self._at()
+        # Not at `open`: a dry run opens too, beside another process that is at work.
+        await at.leftovers.sweep()
         match entry.kind:
             case EntryKind.FILE:
                 await at.writer.write(path, entry, content)

@@ -20,7 +20,7 @@ from filerbackup.sinks.s3.answers import parse_error
 from filerbackup.sinks.s3.client import S3Client
 from filerbackup.sinks.s3.errors import Answered, from_aiohttp, from_botocore
 
-_VALID_S = 3600
+_VALID_S = 900
 
 
 class SignedHttp:

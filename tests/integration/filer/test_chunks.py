@@ -17,7 +17,7 @@ from filerbackup.settings.model import SecuritySettings
 from filerbackup.settings.secret import Secret
 from filerbackup.sinks.filer import FilerSink
 from filerbackup.sinks.filer.uploads import Sizes
-from tests.contract.contents import BreakingContent, StreamedContent, file_entry
+from tests.contract.contents import NOTHING, BreakingContent, StreamedContent, file_entry
 from tests.integration.filer.conftest import SMALL_CHUNKS, live_needles, opened, settings_for
 from tests.support.daemon import wait_until
 from tests.support.filer_looks import Looks
@@ -148,6 +148,8 @@ async def test_a_killed_process_leaves_chunks_until_the_next_start(weed: WeedSer
     assert live_needles(weed, collection) >= 2
 
     async with opened(weed, folder, collection=collection) as sink:
+        # Only with the first write is it sure that nobody else is at work.
+        await sink.write("after", file_entry("after", 0), NOTHING)
         await asyncio.to_thread(wait_until, lambda: live_needles(weed, collection) == 0)
         assert await sink.stat("file") is None
 
@@ -167,6 +169,7 @@ async def test_what_a_file_holds_is_never_taken_for_a_leftover(
     assert len(looks.children(f"{folder}/.filerbackup/tmp")) == 1
 
     async with opened(weed, folder) as sink:
+        await sink.write("after", file_entry("after", 0), NOTHING)
         assert looks.children(f"{folder}/.filerbackup/tmp") == []
         # Longer than the filer takes to delete what it was told to.
         await asyncio.sleep(2.5)
