@@ -254,7 +254,7 @@ async def run(
     world.check_equal()
 
 
-slow_machine = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+slow_machine = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def check(
