@@ -130,7 +130,7 @@ def _work() -> argparse.ArgumentParser:
             "--claim",
             "take over a sink that holds other things: what the source does not have is REMOVED from it",
         ),
-        ("--dry-run", "say what would be done; only probes whether the sink can be written"),
+        ("--dry-run", "say what would be done, only probe the sinks"),
     ):
         group.add_argument(flag, action="store_const", const=True, help=text)
     group.add_argument(

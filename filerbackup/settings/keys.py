@@ -68,7 +68,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("adopt_weed_checkpoint", "--adopt-weed-checkpoint", values.as_bool, "go on where weed stopped"),
     Option("no_delete", "--no-delete", values.as_bool, "keep in the sink what the source deleted"),
     Option("claim", "--claim", values.as_bool, "accept a sink directory that holds other things"),
-    Option("dry_run", "--dry-run", values.as_bool, "say what would be done; only probes whether the sink can be written"),
+    Option("dry_run", "--dry-run", values.as_bool, "say what would be done, only probe the sinks"),
     Option("grace", "--grace", values.as_duration(0, 86400), "time to finish after a signal to stop"),
     Option("reconcile_every", "--reconcile-every", values.as_interval(1, 366 * 86400), "compare; 0: never"),
     Option("versions", "--versions", values.as_choice("current", "all"), "of versioned buckets"),
