@@ -56,12 +56,18 @@ def set_(options: argparse.Namespace) -> int:
 
     async def change() -> int:
         async with asked_filer(settings) as client:
-            refuse_future(offset_ns, await client.now_ns())
+            now_ns = await client.now_ns()
+            refuse_future(offset_ns, now_ns)
             for pair in await chosen_pairs(client, settings, options):
                 await _require_free(client, pair)
                 store = FilerCheckpoints(KeyValues(client), pair)
                 await store.save(
-                    Checkpoint(offset_ns=offset_ns, updated_ns=time.time_ns(), holder="checkpoint set")
+                    Checkpoint(
+                        offset_ns=offset_ns,
+                        updated_ns=time.time_ns(),
+                        holder="checkpoint set",
+                        ahead_to_ns=now_ns,
+                    )
                 )
                 print(f"{escaped(pair.describe())}: goes on from {when(offset_ns)}")
         return 0

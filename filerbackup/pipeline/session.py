@@ -194,6 +194,8 @@ class Session:
             )
 
     async def _work(self) -> None:
+        # Before anything is written: what repeats the past may break off, and must be repeated then.
+        await self._checkpointer.save(force=True)
         await self._decisions.look()
         if self._phase is Phase.SNAPSHOT:
             await self._take_snapshot()
@@ -223,7 +225,6 @@ class Session:
     async def _take_snapshot(self) -> None:
         checkpoint, watcher = self._start.checkpoint, self._way.watcher
         watcher.recovered("snapshot")
-        await self._checkpointer.save(force=True)
         async with asyncio.TaskGroup() as group:
             counting = group.create_task(self._count_ahead(checkpoint.cursor))
             await self._snapshot.copy(after=checkpoint.cursor, compare=not self._was_empty)

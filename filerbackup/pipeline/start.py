@@ -65,7 +65,7 @@ async def choose_start(
     if stored is None and adopt_weed:
         offset_ns = await store.weed_offset_ns()
         if offset_ns is not None:
-            adopted = Checkpoint(offset_ns=offset_ns)
+            adopted = Checkpoint(offset_ns=offset_ns, ahead_to_ns=await source.now_ns())
             gap = await find_gap(source, offset_ns)
             return gap or Start(
                 adopted, True, f"takes over where weed filer.backup stopped, {when(offset_ns)}"
@@ -111,19 +111,21 @@ async def _as_wished(source: Source, wish: str) -> Start:
         case "snapshot":
             return await _snapshot(source, "snapshot as asked for")
         case "log":
-            return Start(Checkpoint(offset_ns=0), True, "from the first entry of the change log")
+            ahead_to_ns = await source.now_ns()
+            repeated = Checkpoint(offset_ns=0, ahead_to_ns=ahead_to_ns)
+            return Start(repeated, True, "from the first entry of the change log")
         case "now":
             now_ns = await source.now_ns()
-            return Start(_unlike_on_purpose(now_ns), True, f"from now, {when(now_ns)}")
+            return Start(_unlike_on_purpose(now_ns, now_ns), True, f"from now, {when(now_ns)}")
         case _:
-            offset_ns = parse_time_ns(wish)
-            refuse_future(offset_ns, await source.now_ns())
-            return Start(_unlike_on_purpose(offset_ns), True, f"from {when(offset_ns)} as asked for")
+            offset_ns, now_ns = parse_time_ns(wish), await source.now_ns()
+            refuse_future(offset_ns, now_ns)
+            return Start(_unlike_on_purpose(offset_ns, now_ns), True, f"from {when(offset_ns)} as asked for")
 
 
-def _unlike_on_purpose(offset_ns: int) -> Checkpoint:
+def _unlike_on_purpose(offset_ns: int, now_ns: int) -> Checkpoint:
     """A start that leaves out what is older: not to be mended by a comparison right away."""
-    return Checkpoint(offset_ns=offset_ns, compared_ns=time.time_ns())
+    return Checkpoint(offset_ns=offset_ns, compared_ns=time.time_ns(), ahead_to_ns=now_ns)
 
 
 def refuse_future(offset_ns: int, now_ns: int) -> None:

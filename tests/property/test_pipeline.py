@@ -12,7 +12,9 @@ import contextlib
 import logging
 import random
 import stat
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
+from typing import Any
 from unittest.mock import patch
 
 from hypothesis import HealthCheck, given, settings
@@ -38,6 +40,10 @@ from filerbackup.sinks.memory import MemorySink
 from filerbackup.state.base import Checkpoint, Decision, DeleteWish, Phase
 from tests.support.model_filer import ROOT, ModelFiler
 from tests.support.model_state import ModelCheckpoints, ModelHeld, ModelLetters
+from tests.support.virtual_loop import run_virtually
+
+LONGEST_S = 3600.0
+CHANGES_A_STEP = 0.1
 
 NAMES = ["a", "b", "a-b", "c.d", "é"]
 paths = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map(lambda parts: "/".join([ROOT, *parts]))
@@ -78,7 +84,7 @@ class World:
         self.scope = Scope(ROOT)
         self.layout: Layout = Dated(self.scope.relative) if dated else Mirror(self.scope.relative)
 
-    def do(self, steps: list[tuple[object, ...]]) -> None:
+    def do(self, steps: Sequence[tuple[object, ...]]) -> None:
         """Change the source."""
         for name, *arguments in steps:
             getattr(self.filer, str(name))(*arguments)
@@ -90,8 +96,18 @@ class World:
             operation = self.rng.choice(["write", "write", "delete", "delete_tree", "move", "update", "stat"])
             self.sink.fail(operation, error, times=self.rng.randint(1, 3), after=self.rng.random() < 0.5)
 
-    async def live(self, steps: int | None, *, wish: str = "auto", compare: bool = False) -> None:
-        """One life of the process: to the end, or for so many steps of the loop, then a crash."""
+    async def live(
+        self,
+        steps: int | None,
+        *,
+        wish: str = "auto",
+        compare: bool = False,
+        meanwhile: Sequence[tuple[object, ...]] = (),
+    ) -> None:
+        """One life of the process: to the end, or for so many steps of the loop, then a crash.
+
+        What is to happen `meanwhile` happens at steps of its own; what is left of it, after the crash.
+        """
         await self.sink.open()
         ends = Ends(self.filer, self.sink, self.letters)
         clock = asyncio.get_running_loop().time
@@ -136,17 +152,21 @@ class World:
         )
         task = asyncio.create_task(session.run(asyncio.Event(), ()))
         if steps is None:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(LONGEST_S):
                 await task
             return
+        ahead = list(meanwhile)
         for _ in range(steps):
             await asyncio.sleep(0)
+            if ahead and self.rng.random() < CHANGES_A_STEP:
+                self.do([ahead.pop(0)])
             if task.done():
                 break
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
         self.sink.crash(self.rng)
+        self.do(ahead)
 
     # -- what must hold -----------------------------------------------------------------------------
 
@@ -247,11 +267,23 @@ async def run(
 ) -> None:
     world = World(rng, capabilities, dated=dated)
     for steps in history:
-        world.do(steps)
+        before = rng.randint(0, len(steps))
+        world.do(steps[:before])
         world.break_sink()
-        await world.live(rng.randrange(400), wish=wish)
+        await world.live(rng.randrange(400), wish=wish, meanwhile=steps[before:])
     await world.live(None, wish="auto")
     world.check_equal()
+
+
+def simulate(main: Coroutine[Any, Any, None], rng: random.Random) -> None:
+    """Run it in made-up time, on a machine that is fast or slow."""
+    random.seed(rng.randrange(2**32))
+    with (
+        patch.object(retry, "FIRST_DELAY_S", 1e-5),
+        patch.object(retry, "LONGEST_DELAY_S", 1e-4),
+        patch.object(checkpointer, "EVERY_S", 1e-4),
+    ):
+        run_virtually(main, rng, pace_s=10 ** rng.uniform(-7, -3))
 
 
 slow_machine = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -264,12 +296,7 @@ def check(
     dated: bool,
     wish: str,
 ) -> None:
-    with (
-        patch.object(retry, "FIRST_DELAY_S", 1e-5),
-        patch.object(retry, "LONGEST_DELAY_S", 1e-4),
-        patch.object(checkpointer, "EVERY_S", 1e-4),
-    ):
-        asyncio.run(run(history, rng, capabilities, dated=dated, wish=wish))
+    simulate(run(history, rng, capabilities, dated=dated, wish=wish), rng)
 
 
 @slow_machine
@@ -329,9 +356,5 @@ async def run_guarded(
 def test_a_mirror_behind_a_delete_guard(
     history: list[list[tuple[object, ...]]], seed: int, capabilities: Capabilities, limit: int
 ) -> None:
-    with (
-        patch.object(retry, "FIRST_DELAY_S", 1e-5),
-        patch.object(retry, "LONGEST_DELAY_S", 1e-4),
-        patch.object(checkpointer, "EVERY_S", 1e-4),
-    ):
-        asyncio.run(run_guarded(history, random.Random(seed), capabilities, limit))
+    rng = random.Random(seed)
+    simulate(run_guarded(history, rng, capabilities, limit), rng)
