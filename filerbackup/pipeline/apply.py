@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from filerbackup.content import Content, InlineContent
 from filerbackup.errors import (
@@ -334,20 +334,29 @@ class Applier:
 
     async def _give_up(self, operation: Operation, number: int, error: Exception) -> None:
         now_ns = time.time_ns()
+        reason = " ".join(str(error).split())[:500] or type(error).__name__
         letter = DeadLetter(
             key=operation.key,
             path=operation.path,
             action=type(operation).__name__.lower(),
-            reason=" ".join(str(error).split())[:500] or type(error).__name__,
+            reason=reason,
             ts_ns=operation.ts_ns,
             attempts=number,
             first_failed_ns=now_ns,
             last_failed_ns=now_ns,
         )
+        letters = [letter]
+        if isinstance(operation, Move):
+            # The copy stays under its old name, which is not done either.
+            stays = f"the copy stays, because its new name was given up: {reason}"
+            old_key, old_path = operation.old_key, operation.old_path
+            letters.append(replace(letter, key=old_key, path=old_path, action="remove", reason=stays))
         async with self._letters_change:
-            await self._letters.put(letter)
-            self._lettered[letter.key] = letter.letter_id
-        self._watcher.dead_letter(letter)
+            for letter in letters:
+                await self._letters.put(letter)
+                self._lettered[letter.key] = letter.letter_id
+        for letter in letters:
+            self._watcher.dead_letter(letter)
 
 
 def _is_past(end_ns: int | None) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from filerbackup.errors import ObjectRejected
@@ -34,7 +34,7 @@ TREE_IS_KNOWN_NS = 7 * 86_400_000_000_000
 
 
 class Guard:
-    """One a session. `absolute` gives the source path of a key.
+    """One a session.
 
     `directories`: the sink has real ones, so that a file cannot be where something is below.
     """
@@ -44,14 +44,12 @@ class Guard:
         limits: DeleteGuard,
         store: HeldStore,
         watcher: Watcher,
-        absolute: Callable[[str], str],
         *,
         directories: bool,
     ) -> None:
         self._limits = limits
         self._store = store
         self._watcher = watcher
-        self._absolute = absolute
         self._directories = directories
         self._window = Window(int(limits.window_s * 1e9))
         self._moved_out = ""
@@ -183,7 +181,7 @@ class Guard:
 
     def hold_old(self, operation: Move) -> None:
         """Hold the removal of the old name of what could not be moved yet."""
-        self._hold(operation.old_key, self._absolute(operation.old_key), operation.ts_ns)
+        self._hold(operation.old_key, operation.old_path, operation.ts_ns)
 
     def spares(self, key: str) -> bool:
         """Whether a comparison need not look at the key: its removal is held, or its copy is kept."""

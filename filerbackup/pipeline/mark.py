@@ -63,7 +63,7 @@ def _compare(raw: bytes, sink: Sink, *, cluster: str, path: str, layout: str) ->
         mark = json.loads(raw)
         version, source, marked_layout = mark["version"], mark["source"], mark["layout"]
         marked = (source["cluster"], source["path"], marked_layout)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise UsageError(
             f"{where} cannot be read", hint="look at the file; remove it to start anew"
         ) from None

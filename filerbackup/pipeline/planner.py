@@ -57,10 +57,11 @@ class Remove(Operation):
 class Move(Operation):
     """Make `key` hold the entry by moving it from `old_key`, which is gone afterwards.
 
-    `whole`: a directory takes along all that is below it in the sink.
+    `old_path`: where the source had it. `whole`: a directory takes along all that is below it in the sink.
     """
 
     old_key: str
+    old_path: str
     entry: Entry
     whole: bool = True
 
@@ -172,6 +173,7 @@ class Planner:
             path=new.path,
             key=new_key,
             old_key=old_key,
+            old_path=old.path,
             entry=new,
         )
 

@@ -30,6 +30,7 @@ from filerbackup.pipeline.layout import Layout
 from filerbackup.pipeline.limiter import Limiter
 from filerbackup.pipeline.parents import Parents
 from filerbackup.pipeline.planner import Operation, Planner, Write
+from filerbackup.pipeline.retries import Retries
 from filerbackup.pipeline.scheduler import Scheduler
 from filerbackup.pipeline.snapshot import Snapshot
 from filerbackup.pipeline.start import Start
@@ -40,7 +41,6 @@ from filerbackup.state.base import Checkpoint, CheckpointStore, Phase
 
 FAILOVER_MARGIN_NS = 60_000_000_000
 """Filers order their peers' events by their own arrival: another filer is asked from earlier on."""
-LETTERS_EVERY_S = 5.0
 COMPARE_AGAIN_S = 30.0
 """After a comparison that broke off."""
 CATCH_UP_S = 600.0
@@ -107,10 +107,12 @@ class Session:
         self._decisions = Decisions(
             self._guard, way.planner, self._scheduler, way.watcher, lambda: self.offset_ns
         )
+        self._retries = Retries(
+            way.ends.letters, way.planner, self._scheduler, way.watcher, lambda: self.offset_ns
+        )
         self._watermark = Watermark(start.checkpoint.offset_ns)
         self._phase = start.checkpoint.phase
         self._snapshot = self._new_snapshot(start.checkpoint.offset_ns)
-        self._retried: set[str] = set()
         self._repeats_until_ns = start.checkpoint.offset_ns + 1
         self._hearing = Hearing(start.checkpoint.offset_ns)
         self._compared_ns = start.checkpoint.compared_ns
@@ -174,7 +176,7 @@ class Session:
     def _keepers(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         keepers: list[Callable[[], Coroutine[Any, Any, None]]] = [
             self._checkpointer.run,
-            self._retry_letters,
+            self._retries.run,
             self._decisions.run,
         ]
         if not self._one_shot:
@@ -197,6 +199,7 @@ class Session:
         # Before anything is written: what repeats the past may break off, and must be repeated then.
         await self._checkpointer.save(force=True)
         await self._decisions.look()
+        await self._retries.look()
         if self._phase is Phase.SNAPSHOT:
             await self._take_snapshot()
         await self._know_tree()
@@ -384,17 +387,3 @@ class Session:
             differed,
             ", but for deletes" if self._guard.holds else "",
         )
-
-    async def _retry_letters(self) -> None:
-        """Try dead letters again that a person asked for."""
-        while True:
-            try:
-                letters = await self._way.ends.letters.all()
-            except StateError:
-                letters = []
-            for letter in letters:
-                if letter.retry_requested and letter.letter_id not in self._retried:
-                    self._retried.add(letter.letter_id)
-                    operation = self._way.planner.refresh(self.offset_ns, letter.key, letter.path)
-                    await self._scheduler.submit(operation, partial(self._retried.discard, letter.letter_id))
-            await asyncio.sleep(LETTERS_EVERY_S)

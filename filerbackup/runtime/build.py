@@ -130,7 +130,6 @@ def make_replicator(
             settings.pipeline.delete_guard,
             (DryRunHeld if dry_run else FilerHeldDeletes)(shared.client, pair),
             watcher,
-            shared.scope.absolute,
             directories=sink.capabilities.directories,
         ),
         applier=lambda limiter, guard: Applier(

@@ -43,6 +43,7 @@ from tests.support.model_state import ModelCheckpoints, ModelHeld, ModelLetters
 from tests.support.virtual_loop import run_virtually
 
 LONGEST_S = 3600.0
+NEVER_CUT = 1 << 30
 CHANGES_A_STEP = 0.1
 
 NAMES = ["a", "b", "a-b", "c.d", "é"]
@@ -116,7 +117,7 @@ class World:
 
         def guard() -> Guard:
             directories = self.sink.capabilities.directories
-            return Guard(self.limits, self.held, watcher, self.scope.absolute, directories=directories)
+            return Guard(self.limits, self.held, watcher, directories=directories)
 
         def applier(limiter: Limiter, guard: Guard) -> Applier:
             return Applier(
@@ -334,11 +335,16 @@ async def run_guarded(
     world = World(rng, capabilities, dated=False)
     world.limits = DeleteGuard(limit=limit, window_s=1e9)
     for steps in history:
-        world.do(steps)
+        before = rng.randint(0, len(steps))
+        world.do(steps[:before])
         world.break_sink()
         if (choice := rng.randrange(4)) < 2:
             ask_for(world, (Decision.ALLOW, Decision.DISCARD)[choice])
-        await world.live(rng.choice([rng.randrange(400), None]), wish=rng.choice(["auto", "snapshot"]))
+        await world.live(
+            rng.choice([rng.randrange(400), NEVER_CUT]),
+            wish=rng.choice(["auto", "snapshot"]),
+            meanwhile=steps[before:],
+        )
     world.limits = DeleteGuard()
     ask_for(world, Decision.ALLOW, kept=True)
     await world.live(None)

@@ -90,7 +90,7 @@ def test_many_keys_are_small() -> None:
 def guard_of(store: ModelHeld, limit: int = 0, share: float = 0.0) -> Guard:
     limits = DeleteGuard(limit=limit, share=share, window_s=3600.0)
     logger = logging.getLogger("filerbackup.test.guard")
-    return Guard(limits, store, Watcher(logger), lambda key: "/w/" + key, directories=True)
+    return Guard(limits, store, Watcher(logger), directories=True)
 
 
 def removal(key: str, ts_ns: int, *, directory: bool = False) -> Operation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
@@ -51,6 +52,24 @@ async def test_a_rejected_object_is_given_up_at_once() -> None:
     assert letter.attempts == 1
     assert "name too long" in letter.reason
     assert len(world.sink.objects) == 9
+
+
+async def test_a_rename_that_is_given_up_leaves_a_letter_for_either_name() -> None:
+    """The copy under the old name is not what the source has any more."""
+    world = world_of(3)
+    await catch_up(world)
+    world.filer.rename(f"{ROOT}/f001", f"{ROOT}/g")
+    world.sink.fail("move", ObjectRejected("name too long"), key="g")
+    await catch_up(world)
+    letters = world.letters.letters
+    assert {letter.key: letter.action for letter in letters.values()} == {"g": "move", "f001": "remove"}
+    assert "f001" in world.sink.objects
+
+    for letter_id, letter in letters.items():
+        letters[letter_id] = replace(letter, retry_requested=True)
+    await catch_up(world)
+    assert letters == {}
+    assert sorted(world.sink.objects) == ["f000", "f002", "g"]
 
 
 @pytest.mark.parametrize(
