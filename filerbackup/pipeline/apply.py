@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -57,7 +57,8 @@ class Applier:
     """`attempt` is what the scheduler calls. Only LeaseLost and StateError leave it.
 
     `ahead_to_ns`: the sink may hold what came up to there in the log, because a walk or a look at the
-    live filer has shown it.
+    live filer has shown it, or a run that broke off has applied it. `before_tree_move` stores that for
+    the change at a position of the log.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Applier:
         self._guard = guard
         self._clock = clock
         self.ahead_to_ns = 0
+        self.before_tree_move: Callable[[int], Awaitable[None]] = _unrecorded
         self._lettered: dict[str, str] = {}
         self._settled: list[str] = []
         self._letters_change = asyncio.Lock()
@@ -235,8 +237,10 @@ class Applier:
         movable = capabilities.move
         if entry.is_directory:
             # What came later below the old name must not go along.
-            is_alone = operation.ts_ns > self.ahead_to_ns
+            is_alone = operation.ts_ns > self.ahead_to_ns and not operation.repeated
             movable = capabilities.move_tree and operation.whole and is_alone
+            if movable:
+                await self.before_tree_move(operation.ts_ns)
         if movable and await self._sink.move(old_key, key, entry):
             if self._lacks_body(entry):
                 raise _lacking_body(entry)
@@ -357,6 +361,10 @@ class Applier:
                 self._lettered[letter.key] = letter.letter_id
         for letter in letters:
             self._watcher.dead_letter(letter)
+
+
+async def _unrecorded(_: int) -> None:
+    """Where no run repeats what another one did."""
 
 
 def _is_past(end_ns: int | None) -> bool:

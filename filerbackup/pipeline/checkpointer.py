@@ -15,6 +15,8 @@ from filerbackup.sinks.base import Sink
 from filerbackup.state.base import Checkpoint, CheckpointStore
 
 EVERY_S = 3.0
+TREE_MOVES_AHEAD_NS = 1_000_000_000
+"""Of the log: renames of directories within it share one note."""
 
 
 class Checkpointer:
@@ -35,6 +37,7 @@ class Checkpointer:
         self._saved: Checkpoint | None = None
         self._settled: list[str] = []
         self._one_at_a_time = asyncio.Lock()
+        self.tree_moves_to_ns = 0
 
     @property
     def saved_offset_ns(self) -> int:
@@ -54,6 +57,21 @@ class Checkpointer:
                 await self.save()
             except StateError as error:
                 self._watcher.complain("checkpoint not stored, will be tried again", error)
+
+    async def expect_tree_move(self, ts_ns: int) -> None:
+        """Before a directory moves as a whole: note that the sink may be past that in the log.
+
+        What comes later below the old name may be in the sink when a crash lets the move be repeated,
+        and must not go along then. Raises StateError.
+        """
+        if ts_ns <= self.tree_moves_to_ns:
+            return
+        async with self._one_at_a_time:
+            to_ns = max(self.tree_moves_to_ns, ts_ns + TREE_MOVES_AHEAD_NS)
+            saved = self._saved or self._position()
+            saved = replace(saved, ahead_to_ns=max(saved.ahead_to_ns, to_ns))
+            await self._store.save(replace(saved, updated_ns=time.time_ns()))
+            self._saved, self.tree_moves_to_ns = saved, to_ns
 
     async def save(self, *, force: bool = False, last: bool = False) -> None:
         """Flush, then store. Raises StateError, or what the sink's flush raises.

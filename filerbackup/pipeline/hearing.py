@@ -20,10 +20,11 @@ class Hearing:
         self._heard_ns = time.time_ns()
         self.told_ns = start_ns
 
-    def hears(self, event: Event) -> None:
-        """Something came, if only a sign of life."""
+    def hears(self, event: Event) -> bool:
+        """Something came, if only a sign of life. True: the log had got there before, it may be a repeat."""
         self._heard_ns = time.time_ns()
-        self.told_ns = max(self.told_ns, event.ts_ns)
+        told_ns, self.told_ns = self.told_ns, max(self.told_ns, event.ts_ns)
+        return event.ts_ns <= told_ns
 
     @property
     def silent_since_ns(self) -> int | None:

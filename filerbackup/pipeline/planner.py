@@ -57,13 +57,15 @@ class Remove(Operation):
 class Move(Operation):
     """Make `key` hold the entry by moving it from `old_key`, which is gone afterwards.
 
-    `old_path`: where the source had it. `whole`: a directory takes along all that is below it in the sink.
+    `old_path`: where the source had it. `whole`: a directory takes along all that is below it in the
+    sink. `repeated`: the log may have told of it before, and of what came later below the old name.
     """
 
     old_key: str
     old_path: str
     entry: Entry
     whole: bool = True
+    repeated: bool = False
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

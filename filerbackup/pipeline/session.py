@@ -29,7 +29,7 @@ from filerbackup.pipeline.hearing import Hearing
 from filerbackup.pipeline.layout import Layout
 from filerbackup.pipeline.limiter import Limiter
 from filerbackup.pipeline.parents import Parents
-from filerbackup.pipeline.planner import Operation, Planner, Write
+from filerbackup.pipeline.planner import Move, Operation, Planner, Write
 from filerbackup.pipeline.retries import Retries
 from filerbackup.pipeline.scheduler import Scheduler
 from filerbackup.pipeline.snapshot import Snapshot
@@ -119,6 +119,7 @@ class Session:
         self._checkpointer = Checkpointer(
             way.checkpoints, way.ends.sink, self._applier, self._guard, self._position, way.watcher
         )
+        self._applier.before_tree_move = self._checkpointer.expect_tree_move
 
     # -- what others may ask ----------------------------------------------------------------------
 
@@ -217,7 +218,8 @@ class Session:
         value_ns = self._watermark.value_ns
         # Two events can carry the same time: one nanosecond less replays a tie rather than lose it.
         offset_ns = value_ns if value_ns == self._start.checkpoint.offset_ns else value_ns - 1
-        ahead_to_ns = self._applier.ahead_to_ns if value_ns < self._applier.ahead_to_ns else 0
+        ahead_to_ns = max(self._applier.ahead_to_ns, self._checkpointer.tree_moves_to_ns)
+        ahead_to_ns = ahead_to_ns if value_ns < ahead_to_ns else 0
         return self._signed(Checkpoint(offset_ns, compared_ns=self._compared_ns, ahead_to_ns=ahead_to_ns))
 
     def _signed(self, checkpoint: Checkpoint) -> Checkpoint:
@@ -308,16 +310,16 @@ class Session:
 
     async def _take(self, batch: Sequence[Event]) -> None:
         for event in batch:
-            self._hearing.hears(event)
+            repeated = self._hearing.hears(event)
             match event:
                 case Heartbeat():
                     continue
                 case Marker(ts_ns=ts_ns):
                     self._watermark.pass_by(ts_ns)
                 case _:
-                    await self._take_change(event)
+                    await self._take_change(event, repeated=repeated)
 
-    async def _take_change(self, change: Change) -> None:
+    async def _take_change(self, change: Change, *, repeated: bool) -> None:
         clipped = self._way.scope.clip(change)
         if clipped is not None:
             self._guard.sees(clipped)
@@ -326,6 +328,8 @@ class Session:
         if isinstance(operation, Write) and change.ts_ns <= self._repeats_until_ns:
             # The sink most likely holds this very version, if perhaps with other attributes.
             operation.look = not (isinstance(change, Upsert) and change.same_content)
+        if isinstance(operation, Move):
+            operation.repeated = repeated
         if operation is None or not self._guard.lets(operation, moved_out=isinstance(change, Rename)):
             self._watermark.pass_by(change.ts_ns)
             if self._guard.deletes.pending > MOST_NOT_RECORDED:

@@ -267,6 +267,7 @@ async def run(
     wish: str,
 ) -> None:
     world = World(rng, capabilities, dated=dated)
+    world.filer.breaks = world.filer.steps_back = rng.choice([0.0, 0.1])
     for steps in history:
         before = rng.randint(0, len(steps))
         world.do(steps[:before])
@@ -333,6 +334,7 @@ async def run_guarded(
     history: list[list[tuple[object, ...]]], rng: random.Random, capabilities: Capabilities, limit: int
 ) -> None:
     world = World(rng, capabilities, dated=False)
+    world.filer.breaks = world.filer.steps_back = rng.choice([0.0, 0.1])
     world.limits = DeleteGuard(limit=limit, window_s=1e9)
     for steps in history:
         before = rng.randint(0, len(steps))

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
 
 from filerbackup.content import Content, InlineContent
-from filerbackup.errors import ChunkGone
+from filerbackup.errors import ChunkGone, SourceUnreachable
 from filerbackup.events import Chunk, Delete, Entry, EntryKind, Event, Heartbeat, Rename, Upsert
 from filerbackup.pipeline.snapshot import sort_key
 
@@ -47,13 +47,18 @@ class ModelContent:
 
 
 class ModelFiler:
-    """Satisfies `Source`. Its clock is the number of the last event, in days, so that dates differ."""
+    """Satisfies `Source`. Its clock is the number of the last event, in days, so that dates differ.
+
+    `breaks` and `steps_back`: how likely the stream breaks, or repeats some events, before a batch.
+    """
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
         self.tree: dict[str, Entry] = {}
         self.log: list[Event] = []
         self.needles: dict[str, bytes] = {}
+        self.breaks = 0.0
+        self.steps_back = 0.0
         self._clock = 0
         self._needle = 0
 
@@ -200,6 +205,10 @@ class ModelFiler:
     ) -> AsyncGenerator[Sequence[Event], None]:
         place = bisect_right([event.ts_ns for event in self.log], since_ns)
         while place < len(self.log):
+            if self.rng.random() < self.breaks:
+                raise SourceUnreachable("the stream broke")
+            if self.rng.random() < self.steps_back:
+                place = max(0, place - self.rng.randint(1, 5))
             size = self.rng.randint(1, 7)
             batch = [
                 event for event in self.log[place : place + size] if event.ts_ns <= (until_ns or 1 << 62)

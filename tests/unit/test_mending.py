@@ -17,6 +17,7 @@ from filerbackup.settings.model import DeleteGuard
 from filerbackup.sinks.base import Capabilities, Listed
 from filerbackup.sinks.memory import MemorySink
 from filerbackup.source.subscribe import _events
+from filerbackup.state.base import Checkpoint
 from tests.property.test_pipeline import NO_LINKS, OBJECTS, TREES, World
 from tests.support.model_filer import DAY_NS, ROOT
 
@@ -160,5 +161,25 @@ async def test_a_directory_that_is_renamed_and_made_again_behind_the_back_of_a_s
             yield found
 
     filer.walk = overtaken  # type: ignore[method-assign]
+    await world.live(None)
+    world.check_equal()
+
+
+async def test_a_repeated_move_of_a_directory_leaves_what_came_later_below_its_old_name() -> None:
+    """A crash after the newer file was durable, and before the directory's move was."""
+    world = World(random.Random(1), TREES, dated=False)
+    world.filer.write(f"{ROOT}/a/f", b"1")
+    await world.live(None)
+    before = dict(world.sink.objects)
+    stored: list[Checkpoint] = []
+    world.checkpoints.check = stored.append
+    world.filer.rename(f"{ROOT}/a", f"{ROOT}/b")
+    moved_ns = world.filer.log[-2].ts_ns
+    world.filer.write(f"{ROOT}/a/new", b"2")
+    await world.live(None)
+    world.check_equal()
+
+    world.sink.objects = {**before, "a/new": world.sink.objects["a/new"]}
+    world.checkpoints.stored = [mark for mark in stored if mark.offset_ns < moved_ns][-1]
     await world.live(None)
     world.check_equal()
