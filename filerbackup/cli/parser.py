@@ -64,6 +64,19 @@ def _parser() -> argparse.ArgumentParser:
     allow.add_argument("--kept", action="store_true", help="those too that were discarded earlier")
     _add(actions, "discard", "drop held deletes: the copies stay", ask, "deletes_cmd", "discard")
 
+    prune = _add(commands, "prune", "remove old days from dated copies", ask, "prune_cmd", "prune")
+    prune.add_argument(
+        "--keep-days", metavar="N", type=int, required=True, help="days that are older than so many may go"
+    )
+    prune.add_argument(
+        "--keep-at-least",
+        metavar="N",
+        type=int,
+        default=7,
+        help="so many newest days always stay, default 7",
+    )
+    prune.add_argument("--dry-run", action="store_true", help="say what would be removed")
+
     scaffold = _add(
         commands, "scaffold", "write a commented replication.toml", [], "scaffold_cmd", "scaffold"
     )

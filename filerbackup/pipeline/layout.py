@@ -61,7 +61,7 @@ class Dated:
 
     def __init__(self, relative: Callable[[str], str], timezone: str = "UTC") -> None:
         self._relative = relative
-        self._zone: tzinfo = UTC if timezone == "UTC" else ZoneInfo(timezone)
+        self.zone: tzinfo = UTC if timezone == "UTC" else ZoneInfo(timezone)
 
     def key(self, entry: Entry) -> str | None:
         """The day of the modified time, then the path. A directory as such belongs to no day."""
@@ -71,4 +71,4 @@ class Dated:
 
     def _date(self, seconds: int) -> str:
         within_years = min(max(seconds, _YEAR_1_S), _YEAR_9999_S)
-        return datetime.fromtimestamp(within_years, self._zone).strftime("%Y-%m-%d")
+        return datetime.fromtimestamp(within_years, self.zone).strftime("%Y-%m-%d")

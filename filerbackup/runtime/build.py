@@ -98,16 +98,7 @@ def make_replicator(
     pair = pair_of(shared.scope.root, real_sink)
     values = KeyValues(shared.client)
     checkpoints = (DryRunCheckpoints if dry_run else FilerCheckpoints)(values, pair, of.weed_identity)
-    source = FilerSource(
-        shared.client,
-        shared.volumes,
-        root=shared.scope.root,
-        name=f"filerbackup-{of.name}",
-        holds=shared.scope.holds,
-        buckets_directory=shared.buckets_directory,
-        all_versions=settings.source.versions == "all",
-        fetch_remote=settings.source.remote_entries == "fetch",
-    )
+    source = make_source(settings, shared, f"filerbackup-{of.name}")
     letters = DryRunLetters() if dry_run else FilerDeadLetters(shared.client, pair)
     ends = Ends(source, sink, letters)
     prefix = f"{of.name}:" if len(settings.sinks) > 1 else ""
@@ -149,6 +140,20 @@ def make_replicator(
         register=_nothing if dry_run else partial(PairDirectory(shared.client).register, pair),
     )
     return Built(of.name, pair, sink, replicator)
+
+
+def make_source(settings: Settings, shared: Shared, name: str) -> FilerSource:
+    """The watched folder; the filer's log knows the subscriber by the name."""
+    return FilerSource(
+        shared.client,
+        shared.volumes,
+        root=shared.scope.root,
+        name=name,
+        holds=shared.scope.holds,
+        buckets_directory=shared.buckets_directory,
+        all_versions=settings.source.versions == "all",
+        fetch_remote=settings.source.remote_entries == "fetch",
+    )
 
 
 def _layout(settings: Settings, of: SinkSettings, scope: Scope) -> Layout:

@@ -73,6 +73,21 @@ async def _wait_for_filer(client: FilerClient, timeout_s: float) -> None:
             await asyncio.sleep(pause_s)
 
 
+async def shared_parts(stack: AsyncExitStack, client: FilerClient, settings: Settings) -> Shared:
+    """What all sinks use together, closed with the stack. Raises SourceUnreachable, StateError."""
+    configuration = await client.configuration()
+    _log.info("connected to filer %s, SeaweedFS %s", client.current.http, configuration.version)
+    cluster = await PairDirectory(client).cluster_id(create=not settings.pipeline.dry_run)
+    volumes = Volumes(
+        client.lookup_volumes,
+        read_via=settings.source.read_via,
+        filers=[address.http for address in client.addresses],
+        security=settings.security,
+    )
+    stack.push_async_callback(volumes.close)
+    return make_shared(settings, client, volumes, cluster, configuration.dir_buckets)
+
+
 class Service:
     """`run` works until `stop` is set, or, one-shot, until all is caught up."""
 
@@ -96,7 +111,7 @@ class Service:
         settings = self._settings
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(connected(settings.source, settings))
-            shared = await self._shared(stack, client)
+            shared = await shared_parts(stack, client, settings)
             await _require_folder(client, shared.scope.root)
             for of in settings.sinks:
                 built = make_replicator(
@@ -117,19 +132,6 @@ class Service:
             if len(self._refused) == len(self.built) and not self._one_shot:
                 raise next(iter(self._refused.values()))
             return [task.result() for task in tasks]
-
-    async def _shared(self, stack: AsyncExitStack, client: FilerClient) -> Shared:
-        configuration = await client.configuration()
-        _log.info("connected to filer %s, SeaweedFS %s", client.current.http, configuration.version)
-        cluster = await PairDirectory(client).cluster_id(create=not self._settings.pipeline.dry_run)
-        volumes = Volumes(
-            client.lookup_volumes,
-            read_via=self._settings.source.read_via,
-            filers=[address.http for address in client.addresses],
-            security=self._settings.security,
-        )
-        stack.push_async_callback(volumes.close)
-        return make_shared(self._settings, client, volumes, cluster, configuration.dir_buckets)
 
     async def _run_one(self, built: Built, stop: asyncio.Event) -> Outcome:
         """One replicator; its failure is its own affair."""
