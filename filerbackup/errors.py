@@ -7,7 +7,9 @@
     ├── ChunkGone               404: ask the live filer what became of the file
     │   └── VolumeMissing       no server has its volume: the same, with more patience (a restart?)
     ├── Unreadable              wrong length, wrong hash, undecodable: a few tries, then a dead letter
+    │   └── KeyMissing          encrypted with a key that cannot be had: a dead letter at once
     ├── StateError              what is kept on the filer could not be read or written: retried
+    ├── LogGap                  the log does not tell all since our offset: begin again with a snapshot
     ├── LeaseLost               another process may write: stop writing, stand by
     └── SinkError
         ├── SinkUnavailable     down, timing out, 5xx, disk full: retried for ever
@@ -17,10 +19,13 @@
         └── ObjectRejected      this one object can never be written: a dead letter
 
 What to do about each stands in `filerbackup.retry`; the exit code of a command in `exit_code`.
-A `hint` says what a person can do; neither it nor the message ever holds a secret.
+A `hint` says what a person can do; neither it nor the message ever holds a secret. Both often quote
+what somebody else said, so what looks like a token is blanked in them.
 """
 
 from __future__ import annotations
+
+from filerbackup.redact import without_tokens
 
 
 class FilerBackupError(Exception):
@@ -29,8 +34,8 @@ class FilerBackupError(Exception):
     exit_code: int = 1
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(without_tokens(message))
+        self.hint = without_tokens(hint)
 
 
 class UsageError(FilerBackupError):
@@ -61,10 +66,18 @@ class Unreadable(FilerBackupError):
     """The bytes of a file cannot be had as the filer describes them."""
 
 
+class KeyMissing(Unreadable):
+    """The bytes are encrypted with a key that is not configured, not the right one, or only the client's."""
+
+
 class StateError(FilerBackupError):
     """What filerbackup keeps on the filer could not be read or written."""
 
     exit_code = 3
+
+
+class LogGap(FilerBackupError):
+    """The filer's change log can no longer be followed from where we are: part of it is gone."""
 
 
 class LeaseLost(FilerBackupError):

@@ -32,6 +32,7 @@ class Chunk:
 
     `e_tag` is base64 of the MD5 of the clear bytes as they were first stored, or anything else, or
     empty. (A truncation through a mount shrinks `size` and leaves the stored bytes and this alone.)
+    `sse_type` and `sse_metadata` are those of the S3 gateway's encryption (`filerbackup.source.sse`).
     """
 
     file_id: str
@@ -43,6 +44,7 @@ class Chunk:
     is_manifest: bool = False
     sse_type: int = 0
     e_tag: str = field(default="", repr=False)
+    sse_metadata: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from filerbackup.errors import (
     ChunkGone,
+    KeyMissing,
     ObjectRejected,
     SinkFull,
     SinkRefused,
@@ -82,7 +83,7 @@ def decide(
             return Decision(Action.OUTAGE, backoff_s(outages + 1, random))
         case SinkUnavailable():
             return _bounded(attempt, SINK_TRIES, delay_s)
-        case ObjectRejected():
+        case ObjectRejected() | KeyMissing():
             return Decision(Action.DEAD_LETTER)
         case SourceRefused() | SourceUnreachable():
             return Decision(Action.RETRY, delay_s)

@@ -14,9 +14,11 @@ from typing import Any
 
 from filerbackup.errors import UsageError
 from filerbackup.filer.client import FilerClient
+from filerbackup.observe.crashes import show_crashes_without_secrets
 from filerbackup.observe.logs import LogHandler, configure
 from filerbackup.runtime.build import pair_of
 from filerbackup.runtime.service import connected
+from filerbackup.settings.environment import secrets_of_chains
 from filerbackup.settings.keys import OPTIONS
 from filerbackup.settings.load import load_settings
 from filerbackup.settings.model import Settings
@@ -46,8 +48,9 @@ def settings_of(options: argparse.Namespace, *, require_sinks: bool) -> Settings
 def start_logging(settings: Settings, *, warnings: bool = False) -> LogHandler:
     """Log to standard error as the settings say; if wanted, warnings about them come first."""
     handler = configure("json" if settings.log.format == "json" else "text", settings.log.level, sys.stderr)
-    for secret in secrets_in(settings):
+    for secret in (*secrets_in(settings), *secrets_of_chains(os.environ)):
         handler.register_secret(secret)
+    show_crashes_without_secrets()
     for warning in settings.warnings if warnings else ():
         _log.warning("%s", warning)
     for key, origin in settings.origins.items():

@@ -144,6 +144,7 @@ def _work() -> argparse.ArgumentParser:
             "take over a sink that holds other things: what the source does not have is REMOVED from it",
         ),
         ("--dry-run", "say what would be done, only probe the sinks"),
+        ("--sse-kek-from-filer", "read the key of SSE-S3 from /etc/s3/sse_kek on the filer"),
     ):
         group.add_argument(flag, action="store_const", const=True, help=text)
     group.add_argument(

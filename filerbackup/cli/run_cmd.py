@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from filerbackup.cli.common import settings_of, start_logging
 from filerbackup.observe.display import display, is_terminal
+from filerbackup.observe.logs import cleaned, escaped
 from filerbackup.observe.progress import Progress
 from filerbackup.pipeline.start import when
 from filerbackup.pipeline.watcher import describe
@@ -53,8 +54,8 @@ def _work(options: argparse.Namespace, *, one_shot: bool) -> int:
     outcomes = asyncio.run(work())
     if one_shot:
         for outcome in outcomes:
-            print(_summary(outcome, dry_run=settings.pipeline.dry_run))
-    return max(_code(outcome, one_shot=one_shot) for outcome in outcomes)
+            print(escaped(cleaned(_summary(outcome, dry_run=settings.pipeline.dry_run))))
+    return max((_code(outcome, one_shot=one_shot) for outcome in outcomes), default=int(one_shot))
 
 
 def _code(outcome: Outcome, *, one_shot: bool) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from filerbackup.errors import UsageError
@@ -15,7 +16,9 @@ def scaffold(options: argparse.Namespace) -> int:
         print(example(), end="")
         return 0
     try:
-        with Path(options.output).open("x", encoding="utf-8") as file:
+        # Keys will stand in it: for its owner only from the first moment.
+        fd = os.open(Path(options.output), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
             file.write(example())
     except OSError as error:
         raise UsageError(f"cannot write {options.output}: {error.strerror}") from None

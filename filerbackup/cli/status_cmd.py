@@ -12,7 +12,8 @@ from filerbackup.cli.common import asked_filer, chosen_pairs, run_asking, settin
 from filerbackup.filer.client import FilerClient
 from filerbackup.observe.logs import escaped
 from filerbackup.pipeline.start import when
-from filerbackup.state.base import Status
+from filerbackup.source.filer import oldest_log_ns
+from filerbackup.state.base import Checkpoint, Status
 from filerbackup.state.checkpoints import FilerCheckpoints, FilerStatus
 from filerbackup.state.held import FilerHeldDeletes
 from filerbackup.state.kv import KeyValues
@@ -78,8 +79,14 @@ async def _row(client: FilerClient, pair: Pair) -> Row:
         deletes_held_since=when(guard.tripped_ns) if guard.held else "",
         holder=holder or "",
         error=said.error if said and _is_fresh(said) else "",
-        log_left_s=said.log_horizon_ns / 1e9 if said and said.log_horizon_ns is not None else None,
+        log_left_s=await _log_left_s(client, checkpoint),
     )
+
+
+async def _log_left_s(client: FilerClient, checkpoint: Checkpoint | None) -> float | None:
+    """As of now and of the stored offset, also when nobody works."""
+    oldest_ns = None if checkpoint is None else await oldest_log_ns(client)
+    return None if checkpoint is None or oldest_ns is None else (checkpoint.offset_ns - oldest_ns) / 1e9
 
 
 def _state(said: Status | None, holder: str | None) -> str:
@@ -118,7 +125,9 @@ def _table(rows: Sequence[Row]) -> str:
                 f"  deletes held  {row.deletes_held} since {row.deletes_held_since} "
                 "(filerbackup deletes allow|discard)"
             )
-        if row.log_left_s is not None:
+        if row.log_left_s is not None and row.log_left_s < 0:
+            lines.append("  log reaches   not back to the offset: the next run takes a snapshot")
+        elif row.log_left_s is not None:
             lines.append(f"  log reaches   {row.log_left_s / 3600:.1f} h further back than the offset")
         if row.error:
             lines.append(f"  error         {escaped(row.error)}")

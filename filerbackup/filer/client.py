@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 import grpc.aio
 
 from filerbackup.errors import ChunkGone, SourceRefused, SourceUnreachable, Unreadable, UsageError
+from filerbackup.filer.channels import LARGEST_MESSAGE_BYTES, Channels
+from filerbackup.filer.handshake import Handshakes
 from filerbackup.filer.stubs import filer_pb2 as pb
 from filerbackup.filer.stubs.filer_pb2_grpc import SeaweedFilerStub
 from filerbackup.settings.model import ClientTls
@@ -25,12 +27,14 @@ GRPC_PORT_OFFSET = 10_000
 """A filer's gRPC port is its HTTP port plus this, unless given as `host:port.grpcPort`."""
 
 CALL_TIMEOUT_S = 15.0
+PAGE_BYTES = 4 << 20
+"""Of entries with thousands of chunks a page holds fewer."""
+LIST_TIMEOUT_S = 60.0
+"""Of one page of a directory, with large entries."""
 FETCH_TIMEOUT_S = 600.0
 """For the filer to copy one file from remote storage; it goes on by itself after that."""
-_LARGEST_MESSAGE_BYTES = 1 << 30
-_KEEPALIVE_EVERY_MS = 30_000
-_KEEPALIVE_TIMEOUT_MS = 20_000
 _REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+_log = logging.getLogger(__name__)
 _NO_ENTRY = "no entry is found in filer store"
 
 
@@ -73,9 +77,9 @@ class FilerClient:
         self.addresses = tuple(FilerAddress.parse(address) for address in addresses)
         if not self.addresses:
             raise UsageError("no filer address is given")
-        self._credentials = _credentials(tls) if tls else None
+        self._channels = Channels(tls)
+        self._handshakes = Handshakes(tls)
         self._stubs: dict[FilerAddress, SeaweedFilerAsyncStub] = {}
-        self._channels: list[grpc.aio.Channel] = []
         self._in_use = 0
 
     @property
@@ -87,8 +91,23 @@ class FilerClient:
         """The stub of one filer, by default of the one in use."""
         address = address or self.current
         if address not in self._stubs:
-            self._stubs[address] = SeaweedFilerStub(self._open(address))
+            self._stubs[address] = SeaweedFilerStub(self._channels.open(address.grpc))
         return self._stubs[address]
+
+    def abandon(self, address: FilerAddress, silent: SeaweedFilerAsyncStub) -> None:
+        """No answer came in time through this stub: what follows gets a connection of its own.
+
+        gRPC itself finds out only after up to a minute that a connection is dead.
+        """
+        if self._stubs.get(address) is silent:
+            del self._stubs[address]
+            self._channels.retire(address.grpc)
+
+    def expect_large(self, address: FilerAddress, refused: SeaweedFilerAsyncStub) -> None:
+        """A single entry, or event, was larger than we take: take anything from now on."""
+        _log.warning("filer %s has an entry of more than %d bytes", address.grpc, self._channels.most_bytes)
+        self._channels.most_bytes = LARGEST_MESSAGE_BYTES
+        self.abandon(address, refused)
 
     def move_on(self, failed: FilerAddress) -> None:
         """Use the next filer, if `failed` is still the one in use."""
@@ -102,19 +121,26 @@ class FilerClient:
         timeout_s: float = CALL_TIMEOUT_S,
     ) -> R:
         """One unary call, tried once on each filer."""
-        problem = ""
+        problem, refused = "", None
         for _ in self.addresses:
             address = self.current
+            stub = self.stub(address)
             try:
-                return await method(self.stub(address))(request, timeout=timeout_s)
+                return await method(stub)(request, timeout=timeout_s)
             except grpc.aio.AioRpcError as error:
                 problem = describe(address, error)
+                if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                    self.abandon(address, stub)
                 if error.code() in _REFUSALS:
                     raise SourceRefused(problem, hint="check grpc.client in security.toml") from None
+                if is_too_large(error):
+                    self.expect_large(address, stub)
+                    raise SourceUnreachable(problem) from None
                 if not is_transport(error):
                     raise _Answered(problem, error.code()) from None
+                refused = refused or await self.refused(address, error)
                 self.move_on(address)
-        raise SourceUnreachable(problem)
+        raise refused or SourceUnreachable(problem)
 
     async def lookup(self, directory: str, name: str) -> pb.Entry | None:
         """The live entry, or None when the filer says that there is none."""
@@ -145,17 +171,38 @@ class FilerClient:
         return answer.entry
 
     async def list_page(self, directory: str, after: str, limit: int, *, prefix: str = "") -> list[pb.Entry]:
-        """Up to `limit` entries of a directory whose names come after `after`."""
+        """Up to `limit` entries of a directory whose names come after `after`; fewer: these are the last."""
+        page, _ = await self.list_some(
+            directory, after, limit, prefix=prefix, most_bytes=LARGEST_MESSAGE_BYTES
+        )
+        return page
+
+    async def list_some(
+        self, directory: str, after: str, limit: int, *, prefix: str = "", most_bytes: int = PAGE_BYTES
+    ) -> tuple[list[pb.Entry], bool]:
+        """As `list_page`, but ends early behind `most_bytes`; and whether these are the last."""
         request = pb.ListEntriesRequest(
             directory=directory, prefix=prefix, startFromFileName=after, limit=limit
         )
         address = self.current
+        stub = self.stub(address)
         try:
-            stream = self.stub(address).ListEntries(request, timeout=CALL_TIMEOUT_S * 4)
-            return [response.entry async for response in stream]
+            stream = stub.ListEntries(request, timeout=LIST_TIMEOUT_S)
+            page, size = [], 0
+            async for response in stream:
+                page.append(response.entry)
+                size += response.ByteSize()
+                if size > most_bytes:
+                    stream.cancel()
+                    return page, False
+            return page, len(page) < limit
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND or _NO_ENTRY in (error.details() or ""):
-                return []
+                return [], True
+            if is_too_large(error):
+                self.expect_large(address, stub)
+            elif error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                self.abandon(address, stub)
             self.move_on(address)
             raise SourceUnreachable(describe(address, error)) from None
 
@@ -180,25 +227,17 @@ class FilerClient:
 
     async def close(self) -> None:
         """Close all channels."""
-        for channel in self._channels:
-            await channel.close()
+        await self._channels.close()
 
-    def _open(self, address: FilerAddress) -> grpc.aio.Channel:
-        options = [
-            ("grpc.max_receive_message_length", _LARGEST_MESSAGE_BYTES),
-            ("grpc.keepalive_time_ms", _KEEPALIVE_EVERY_MS),
-            ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
-            ("grpc.initial_reconnect_backoff_ms", 200),
-            ("grpc.max_reconnect_backoff_ms", 3_000),
-            # Proxies of the environment are for the internet; a filer is ours.
-            ("grpc.enable_http_proxy", 0),
-        ]
-        if self._credentials is None:
-            channel = grpc.aio.insecure_channel(address.grpc, options=options)
-        else:
-            channel = grpc.aio.secure_channel(address.grpc, self._credentials, options=options)
-        self._channels.append(channel)
-        return channel
+    async def refused(self, address: FilerAddress, error: grpc.aio.AioRpcError) -> SourceRefused | None:
+        """What a person has to change about TLS, if that is why a call got no answer."""
+        if error.code() is not grpc.StatusCode.UNAVAILABLE:
+            return None
+        if await self._channels.renew():
+            # From now on with the new certificate; what runs on an old connection has a while to end.
+            self._stubs.clear()
+            return None
+        return await self._handshakes.problem(address.grpc)
 
 
 def is_transport(error: grpc.aio.AioRpcError) -> bool:
@@ -210,21 +249,12 @@ def is_transport(error: grpc.aio.AioRpcError) -> bool:
     )
 
 
+def is_too_large(error: grpc.aio.AioRpcError) -> bool:
+    """Whether a message was refused here because of its size."""
+    return error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in (error.details() or "")
+
+
 def describe(address: FilerAddress, error: grpc.aio.AioRpcError) -> str:
     """One line about a failed call."""
     details = " ".join((error.details() or "").split())[:300]
     return f"filer {address.grpc}: {error.code().name}: {details}"
-
-
-def _credentials(tls: ClientTls) -> grpc.ChannelCredentials:
-    def content(path: str) -> bytes | None:
-        return Path(path).read_bytes() if path else None
-
-    try:
-        return grpc.ssl_channel_credentials(
-            root_certificates=content(tls.ca),
-            private_key=content(tls.key),
-            certificate_chain=content(tls.cert),
-        )
-    except OSError as error:
-        raise UsageError(f"cannot read TLS file {error.filename}: {error.strerror}") from None

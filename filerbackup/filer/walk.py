@@ -108,7 +108,7 @@ class Walk(Generic[T]):
         """A directory's entries by name, in pages, and whether a page is the last."""
         last = ""
         while True:
-            page = await self._client.list_page(directory, last, PAGE, prefix=name_prefix)
+            page, is_last = await self._client.list_some(directory, last, PAGE, prefix=name_prefix)
             by_name = {item.name: item for item in page}
             names = sorted(by_name, key=str.encode)
             # The first listing after something in a directory expired repeats what did not.
@@ -117,7 +117,6 @@ class Walk(Generic[T]):
                 names and names[0].encode() <= last.encode()
             ):
                 self._out_of_order(directory)
-            is_last = len(page) < PAGE
             yield [by_name[name] for name in names], is_last
             if is_last:
                 return

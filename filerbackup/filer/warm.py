@@ -10,6 +10,8 @@ import asyncio
 import re
 from typing import Any, Generic, TypeVar, cast
 
+from filerbackup.filer.sockets import watch
+
 MOST_BYTES = 256 << 10
 """Above, the CPU goes into the bytes and not into the request."""
 LENGTH = b"\r\ncontent-length: "
@@ -88,6 +90,7 @@ class Connection(asyncio.Protocol, Generic[A]):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio."""
         self._transport = cast("asyncio.Transport", transport)
+        watch(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio."""

@@ -1,8 +1,8 @@
 """Logging: lines for people or JSON for machines, with nothing in them that should not be.
 
 Whatever comes from a network or a disk may be hostile. A file name cannot start a new line, move the
-cursor or turn text around; a secret that the handler was told of is blanked wherever it turns up,
-in tracebacks too.
+cursor or turn text around; a secret that the handler was told of is blanked wherever it turns up, in
+tracebacks too, and so is what looks like a token or a signature.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
-from urllib.parse import quote
 
-from filerbackup.settings.secret import Secret
+from filerbackup.redact import without_tokens
+from filerbackup.settings.secret import Redactor, Secret
 
 LEVELS: Mapping[str, int] = {
     "debug": logging.DEBUG,
@@ -26,9 +26,6 @@ LEVELS: Mapping[str, int] = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
-
-MIN_SECRET_LENGTH = 4
-"""A shorter secret is not looked for: it would blank parts of ordinary words."""
 
 _CHATTY = ("_cygrpc", "asyncio", "aiohttp", "grpc", "urllib3")
 # At debug level these write whole requests with their signatures and tokens; azure, at info, every request.
@@ -38,34 +35,6 @@ _STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | 
     "message", "asctime", "taskName",
 }  # fmt: skip
 _PLAIN_VALUE = re.compile(r"[^\s\"'=\\]+")
-_BLANK = "***"
-
-
-class Redactor:
-    """Blanks every secret it was told of, also where it was quoted for a URL or as a literal."""
-
-    def __init__(self) -> None:
-        self._forms: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
-
-    def register(self, secret: Secret) -> None:
-        """Blank this from now on."""
-        value = secret.reveal()
-        if len(value) < MIN_SECRET_LENGTH:
-            return
-        self._forms |= {
-            value,
-            quote(value, safe=""),
-            quote(value, errors="replace"),
-            repr(value)[1:-1],
-            json.dumps(value)[1:-1],
-        }
-        longest_first = sorted(self._forms, key=len, reverse=True)
-        self._pattern = re.compile("|".join(re.escape(form) for form in longest_first))
-
-    def clean(self, text: str) -> str:
-        """The text without the secrets."""
-        return self._pattern.sub(_BLANK, text) if self._pattern is not None else text
 
 
 def escaped(text: str) -> str:
@@ -183,6 +152,10 @@ class LogHandler(logging.StreamHandler[TextIO]):
         """Blank this secret in every line from now on."""
         self._redactor.register(secret)
 
+    def clean(self, text: str) -> str:
+        """Text for another place than the log, without the secrets that this handler knows."""
+        return self._redactor.clean(text)
+
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record. A stream that is gone never stops the program."""
         try:
@@ -211,6 +184,14 @@ class LogHandler(logging.StreamHandler[TextIO]):
 
 def _is_discreet(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.INFO or record.name.split(".", 1)[0] not in _INDISCREET
+
+
+def cleaned(text: str) -> str:
+    """The text without secrets, as far as the handlers that are configured know them."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LogHandler):
+            text = handler.clean(text)
+    return without_tokens(text)
 
 
 def configure(form: Literal["text", "json"], level: str, stream: TextIO) -> LogHandler:

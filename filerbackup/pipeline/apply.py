@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from filerbackup.content import Content, InlineContent
 from filerbackup.errors import (
@@ -17,14 +16,16 @@ from filerbackup.errors import (
     LeaseLost,
     ObjectRejected,
     SinkError,
+    SinkFull,
+    SinkThrottled,
     SinkUnavailable,
     StateError,
 )
 from filerbackup.events import Entry, EntryKind
 from filerbackup.pipeline.budget import ByteBudget
-from filerbackup.pipeline.claims import Claim
 from filerbackup.pipeline.guard import Guard
 from filerbackup.pipeline.layout import Layout
+from filerbackup.pipeline.lettered import Lettered
 from filerbackup.pipeline.limiter import Limiter
 from filerbackup.pipeline.metered import WORTH_METERING_BYTES, MeteredContent
 from filerbackup.pipeline.planner import Move, Operation, Refresh, Remove, Write, is_kept
@@ -32,7 +33,7 @@ from filerbackup.pipeline.watcher import Watcher
 from filerbackup.retry import Action, decide
 from filerbackup.sinks.base import Sink
 from filerbackup.source.base import Source
-from filerbackup.state.base import DeadLetter, DeadLetterStore
+from filerbackup.state.base import DeadLetterStore
 
 _log = logging.getLogger(__name__)
 _NOTHING = InlineContent(b"")
@@ -72,7 +73,8 @@ class Applier:
         guard: Guard,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._source, self._sink, self._letters = ends.source, ends.sink, ends.letters
+        self._source, self._sink = ends.source, ends.sink
+        self.letters = Lettered(ends.letters, watcher)
         self._layout = layout
         self._budget = budget
         self._limiter = limiter
@@ -81,13 +83,6 @@ class Applier:
         self._clock = clock
         self.ahead_to_ns = 0
         self.before_tree_move: Callable[[int], Awaitable[None]] = _unrecorded
-        self._lettered: dict[str, str] = {}
-        self._settled: list[str] = []
-        self._letters_change = asyncio.Lock()
-
-    def know_letters(self, letters: Iterable[DeadLetter]) -> None:
-        """The dead letters that there are already."""
-        self._lettered.update((letter.key, letter.letter_id) for letter in letters)
 
     async def attempt(self, operation: Operation, number: int) -> float | None:
         """One try: None when the operation is done (or a dead letter), else seconds until the next."""
@@ -100,34 +95,18 @@ class Applier:
         except (LeaseLost, StateError):
             raise
         except FilerBackupError as error:
+            if isinstance(operation, Write) and await self._is_overtaken(operation, number, error):
+                self._watcher.overtaken(operation)
+                self.letters.settle(operation)
+                return None
             return await self._failed(operation, number, error, began_at)
         except Exception as error:  # noqa: BLE001  a defect met by one object must not stop the others
             _log.exception("unexpected failure", extra={"path": operation.path})
             return await self._failed(operation, number, error, began_at)
         self._limiter.succeeded()
         self._watcher.done(operation, copied_bytes)
-        self._settle_letters(operation)
+        self.letters.settle(operation)
         return None
-
-    def take_settled(self) -> list[str]:
-        """Letters that a success has made needless; remove them once that is durable."""
-        settled, self._settled = self._settled, []
-        return settled
-
-    async def forget(self, settled: Iterable[str]) -> None:
-        """Remove letters, but for those whose key has become one again meanwhile."""
-        async with self._letters_change:
-            for letter_id in settled:
-                if letter_id not in self._lettered.values():
-                    await self._letters.remove(letter_id)
-
-    def _settle_letters(self, operation: Operation) -> None:
-        if not self._lettered:
-            return
-        claims = operation.claims
-        for key in [key for key in self._lettered if any(claim.covers(Claim(key, True)) for claim in claims)]:
-            self._settled.append(self._lettered.pop(key))
-            self._watcher.settled(key)
 
     # -- what is to be done -----------------------------------------------------------------------
 
@@ -228,6 +207,29 @@ class Applier:
             raise type(gone)(f"content is gone, though the filer still has this version: {gone}")
         return live
 
+    async def _is_overtaken(self, operation: Write, number: int, error: FilerBackupError) -> bool:
+        """Whether a write that the sink fails on is needless: the live filer has another kind there, or none.
+
+        A sink that a walk has filled is ahead of the log: a file may be written where objects lie below
+        it by now, which not every service can hold. The change that replaced it is still to come.
+        """
+        if (
+            number < 2
+            or not isinstance(error, SinkUnavailable)
+            or isinstance(error, SinkThrottled | SinkFull)
+        ):
+            return False
+        try:
+            live = await self._source.lookup(operation.entry.path)
+        except FilerBackupError:
+            return False
+        if live is not None and live.kind is operation.entry.kind:
+            return False
+        _log.info(
+            "skipped: the source has already replaced or removed this version", extra={"path": operation.path}
+        )
+        return True
+
     async def _move(self, operation: Move) -> int | None:
         key, old_key, entry = operation.key, operation.old_key, operation.entry
         capabilities = self._sink.capabilities
@@ -323,7 +325,7 @@ class Applier:
                 operation.failures += 1
                 return decision.delay_s
             case Action.DEAD_LETTER:
-                await self._give_up(operation, number, error)
+                await self.letters.give_up(operation, number, error)
                 return None
 
     async def _sink_works(self, error: Exception) -> bool:
@@ -335,32 +337,6 @@ class Applier:
         except SinkError:
             return False
         return True
-
-    async def _give_up(self, operation: Operation, number: int, error: Exception) -> None:
-        now_ns = time.time_ns()
-        reason = " ".join(str(error).split())[:500] or type(error).__name__
-        letter = DeadLetter(
-            key=operation.key,
-            path=operation.path,
-            action=type(operation).__name__.lower(),
-            reason=reason,
-            ts_ns=operation.ts_ns,
-            attempts=number,
-            first_failed_ns=now_ns,
-            last_failed_ns=now_ns,
-        )
-        letters = [letter]
-        if isinstance(operation, Move):
-            # The copy stays under its old name, which is not done either.
-            stays = f"the copy stays, because its new name was given up: {reason}"
-            old_key, old_path = operation.old_key, operation.old_path
-            letters.append(replace(letter, key=old_key, path=old_path, action="remove", reason=stays))
-        async with self._letters_change:
-            for letter in letters:
-                await self._letters.put(letter)
-                self._lettered[letter.key] = letter.letter_id
-        for letter in letters:
-            self._watcher.dead_letter(letter)
 
 
 async def _unrecorded(_: int) -> None:

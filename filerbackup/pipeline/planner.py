@@ -10,8 +10,10 @@ from filerbackup.pipeline.layout import Layout
 from filerbackup.pipeline.scheduler import Replaces, Work
 from filerbackup.sinks.base import Capabilities, Listed
 
-_CHUNKS_A_WEIGHT = 32
-_CONTENT_BYTES_A_WEIGHT = 8192
+_BYTES_A_WEIGHT = 4096
+"""Beside what an ordinary operation takes itself. A full queue of 4,096 is so 16 MiB, and those."""
+_CHUNK_BYTES = 350
+"""Of memory that a chunk takes (measured, with file id and tag)."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -115,7 +117,7 @@ class Planner:
             claims=(Claim(key, not entry.is_directory),),
             replaces=Replaces.KEY,
             replaceable=Replaces.KEY,
-            weight=1 + len(entry.chunks) // _CHUNKS_A_WEIGHT + len(entry.content) // _CONTENT_BYTES_A_WEIGHT,
+            weight=_weight(entry),
             ts_ns=ts_ns,
             path=entry.path,
             key=key,
@@ -171,6 +173,7 @@ class Planner:
             return None
         return Move(
             claims=(Claim(old_key, True), Claim(new_key, True)),
+            weight=_weight(new),
             ts_ns=ts_ns,
             path=new.path,
             key=new_key,
@@ -178,6 +181,13 @@ class Planner:
             old_path=old.path,
             entry=new,
         )
+
+
+def _weight(entry: Entry) -> int:
+    """An operation's share of the queue, by what its entry takes in memory."""
+    extended = sum(len(name) + len(value) for name, value in entry.extended.items())
+    size = len(entry.chunks) * _CHUNK_BYTES + len(entry.content) + extended + 4 * len(entry.path)
+    return 1 + size // _BYTES_A_WEIGHT
 
 
 def is_kept(entry: Entry, capabilities: Capabilities) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from filerbackup.errors import (
     FilerBackupError,
     LeaseLost,
+    LogGap,
     SinkError,
     SinkRefused,
     SourceRefused,
@@ -23,10 +24,12 @@ from filerbackup.errors import (
     StateError,
     UsageError,
 )
+from filerbackup.pipeline.horizon import Horizon
 from filerbackup.pipeline.mark import Ownership, claim_sink
-from filerbackup.pipeline.session import Session, Way
-from filerbackup.pipeline.start import CheckpointsWithWeed, choose_start, describe_start
+from filerbackup.pipeline.session import Session
+from filerbackup.pipeline.start import CheckpointsWithWeed, choose_start, describe_start, require_log
 from filerbackup.pipeline.watcher import Watcher
+from filerbackup.pipeline.way import Way
 from filerbackup.retry import backoff_s
 from filerbackup.state.base import Lease, Status, StatusStore
 
@@ -36,8 +39,9 @@ LONGEST_PAUSE_S = 5.0
 """Between sessions, while the filer or the sink is away."""
 STATUS_EVERY_S = 5.0
 STATUS_CHECK_S = 0.5
-HORIZON_EVERY_S = 60.0
 RENEW_EVERY_S = 4.0
+SAID_LATELY_NS = 20_000_000_000
+"""Who has said something since then may still work; the clocks of two hosts differ a little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ class Replicator:
         self._sessions = 0
         self._offset_ns = 0
         self._source_failed = False
-        self._horizon_ns: int | None = None
+        self._horizon = Horizon(way.ends.source, way.watcher)
 
     @property
     def watcher(self) -> Watcher:
@@ -127,6 +131,7 @@ class Replicator:
                 await self._lease.release()
             failures += 1
             with contextlib.suppress(StateError):
+                await self._look_at_horizon()
                 await self._save_status(self.watcher.state)
             await _sleep(backoff_s(failures, random.random, LONGEST_PAUSE_S), stop)
 
@@ -141,6 +146,9 @@ class Replicator:
                 raise error
             case SinkError():
                 self.watcher.trouble("sink-error", error)
+            case LogGap():
+                # The next session finds it too, says so, and begins with a snapshot.
+                self.watcher.complain("begins again", error)
             case SourceUnreachable() | SourceRefused() | StateError():
                 self._source_failed = True
                 self.watcher.trouble("source-error", error)
@@ -158,7 +166,8 @@ class Replicator:
         while not stop.is_set():
             holder = await self._lease.acquire()
             if holder is None:
-                return True
+                # What was seen to be another's has run out, or was given back.
+                return bool(told) or await self._outlast_another(stop)
             if holder != told:
                 self.watcher.logger.info("stands by: %s works on this folder and sink", holder)
                 told = holder
@@ -171,30 +180,63 @@ class Replicator:
             await _sleep(ASK_AGAIN_S, stop)
         return False
 
+    async def _outlast_another(self, stop: asyncio.Event) -> bool:
+        """Wait until nobody else can still think that it has the lease; False when told to stop before.
+
+        A filer that was restarted has forgotten it and gives it to the first who asks, while the one who
+        had it goes on until its next renewal.
+        """
+        said = await self._status.load()
+        if said is None or said.holder == self._holder or said.state in ("stopped", "standby"):
+            return True
+        if time.time_ns() - said.updated_ns > SAID_LATELY_NS:
+            return True
+        self.watcher.logger.info("waits until %s must have noticed that its lease is gone", said.holder)
+        ends_at = time.monotonic() + self._lease.lasts_s
+        while time.monotonic() < ends_at and not stop.is_set():
+            await _sleep(min(RENEW_EVERY_S, self._lease.lasts_s), stop)
+            await self._lease.renew()
+        return not stop.is_set()
+
     async def _keep_lease(self) -> None:
         """Renew; when that fails for too long, end the session before the lease runs out."""
         restarts = self._lease.restarts
         pause_s = RENEW_EVERY_S
         while not self._wishes.dry_run:
             await asyncio.sleep(max(0.05, min(pause_s, self._lease.left_s)))
+            # Not later: a process that stood still for too long must not renew what was another's meanwhile.
+            self._way.fence.check()
             try:
                 async with asyncio.timeout(max(0.05, self._lease.left_s)):
                     await self._lease.renew()
+                    if self._lease.restarts != restarts:
+                        await self._after_restart()
+                        restarts = self._lease.restarts
                 pause_s = RENEW_EVERY_S
-            except (StateError, TimeoutError):
+            except (StateError, SourceUnreachable, TimeoutError):
                 pause_s = 0.5
-            if self._lease.left_s <= 0:
-                raise LeaseLost("the lease could not be renewed in time")
-            if self._lease.restarts != restarts and self._session is not None:
-                restarts = self._lease.restarts
-                self.watcher.logger.warning(
-                    "the filer was restarted; what its log may have lost is looked for"
-                )
-                self._session.want_comparison()
+            self._way.fence.check()
+
+    async def _after_restart(self) -> None:
+        """The filer had forgotten the lease, and perhaps some of its log."""
+        await self._checkpoints.confirm()
+        await self._way.require_cluster()
+        self.watcher.logger.warning("the filer was restarted; what its log may have lost is looked for")
+        if self._session is not None:
+            self._session.want_comparison()
 
     # -- one session --------------------------------------------------------------------------------
 
     async def _leased(self, stop: asyncio.Event) -> None:
+        """Work, and renew the lease beside it, from the first step on; if one of them fails, both end."""
+        async with asyncio.TaskGroup() as group:
+            keeper = group.create_task(self._keep_lease(), name="lease")
+            await self._work(stop)
+            keeper.cancel()
+
+    async def _work(self, stop: asyncio.Event) -> None:
+        await self._way.require_cluster()
+        await self._checkpoints.take_over(self._holder)
         ownership = await self._open_sink()
         await self._register()
         start = await choose_start(
@@ -222,7 +264,7 @@ class Replicator:
         self._sessions += 1
         self._source_failed = False
         try:
-            self._finished = await self._session.run(stop, (self._keep_lease, self._publish_status))
+            self._finished = await self._session.run(stop, (self._publish_status,))
         finally:
             with contextlib.suppress(StateError):
                 await self._save_status(
@@ -249,12 +291,10 @@ class Replicator:
 
     async def _publish_status(self) -> None:
         """Every few seconds, and soon after the state has changed."""
-        said, said_at, looked_at = "", 0.0, 0.0
+        said, said_at = "", 0.0
         while True:
             now = time.monotonic()
-            if not looked_at or now - looked_at >= HORIZON_EVERY_S:
-                looked_at = now
-                await self._look_at_horizon()
+            await self._look_at_horizon()
             if self.watcher.state != said or now - said_at >= STATUS_EVERY_S:
                 said, said_at = self.watcher.state, now
                 with contextlib.suppress(StateError):
@@ -262,10 +302,15 @@ class Replicator:
             await asyncio.sleep(STATUS_CHECK_S)
 
     async def _look_at_horizon(self) -> None:
-        """How much of the log there is before our offset: what is left until a gap would open."""
-        with contextlib.suppress(SourceUnreachable):
-            oldest_ns = await self._way.ends.source.oldest_log_ns()
-            self._horizon_ns = None if oldest_ns is None else self.offset_ns - oldest_ns
+        """Raises LogGap when what is still to be read is no longer there, StateError."""
+        session, offset_ns = self._session, self.offset_ns
+        if session is None and not offset_ns:
+            stored = await self._checkpoints.load()
+            offset_ns = stored.offset_ns if stored else 0
+        behind = session is None or session.behind_since_ns is not None
+        await self._horizon.look(offset_ns, behind=behind)
+        if session is not None and session.follows and behind and (self._horizon.left_ns or 0) < 0:
+            await require_log(self._way.ends.source, session.offset_ns)
 
     async def _save_status(self, state: str) -> None:
         session, counters = self._session, self.watcher.counters
@@ -279,7 +324,7 @@ class Replicator:
                 files=counters.written + counters.moved,
                 bytes=counters.bytes,
                 error=self.watcher.error,
-                log_horizon_ns=self._horizon_ns,
+                log_horizon_ns=self._horizon.left_ns,
             )
         )
 

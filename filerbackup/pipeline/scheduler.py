@@ -55,20 +55,27 @@ class State(enum.Enum):
 
 @dataclass(slots=True, eq=False)
 class Node(Generic[W]):
-    """A work with its place in the order: what it waits for, and what waits for it (by number)."""
+    """A work with its place in the order: what it waits for, and what waits for it (by number).
+
+    `on_done`: whom to tell that it is done, also for the works that it has replaced.
+    """
 
     work: W
     number: int
-    on_done: Callable[[], None]
+    on_done: list[Callable[[], None]]
     state: State = State.BLOCKED
     attempts: int = 0
     blockers: dict[int, Node[W]] = field(default_factory=dict)
     dependents: dict[int, Node[W]] = field(default_factory=dict)
-    absorbed: list[Node[W]] = field(default_factory=list)
 
 
 Attempt = Callable[[W, int], Awaitable[float | None]]
 """One try of a work, with its number from 1: None when it is done, else seconds to wait before the next."""
+
+
+_REPLACED_A_WEIGHT = 8
+"""A work that was replaced takes so much less of the queue: only who waits for it is remembered."""
+_FEW = 64
 
 
 class Scheduler(Generic[W]):
@@ -82,6 +89,8 @@ class Scheduler(Generic[W]):
         self._ready: list[tuple[int, Node[W]]] = []
         self._count = 0
         self._queued = 0
+        self._replaced = 0
+        self._gone_ready = 0
         self._running = 0
         self._stopped = False
         self._changed = asyncio.Event()
@@ -119,11 +128,11 @@ class Scheduler(Generic[W]):
 
         `on_done` is called once, when it, or the newer work that replaced it, is done.
         """
-        while self._queued >= self._max_queued:
+        while self._queued + self._replaced // _REPLACED_A_WEIGHT >= self._max_queued:
             self._changed.clear()
             await self._changed.wait()
         self._count += 1
-        node = Node(work, self._count, on_done)
+        node = Node(work, self._count, [on_done])
         self._queued += work.weight
         self._wait_behind(node)
         for claim in work.claims:
@@ -186,9 +195,15 @@ class Scheduler(Generic[W]):
 
     def _replace(self, node: Node[W], earlier: Node[W]) -> list[Node[W]]:
         """Let `node` stand for `earlier` too; returns what `earlier` was waiting for."""
-        earlier.state = State.DONE
+        was_ready, earlier.state = earlier.state is State.READY, State.DONE
+        if was_ready:
+            self._leave_ready()
         self._forget(earlier)
-        node.absorbed.append(earlier)
+        self._replaced += 1
+        # The shorter list is added to the longer one: a work may be replaced many thousand times.
+        fewer, more = sorted((node.on_done, earlier.on_done), key=len)
+        more += fewer
+        node.on_done = more
         blockers = list(earlier.blockers.values())
         for blocker in blockers:
             del blocker.dependents[earlier.number]
@@ -207,6 +222,14 @@ class Scheduler(Generic[W]):
         node.state = State.READY
         heapq.heappush(self._ready, (node.number, node))
 
+    def _leave_ready(self) -> None:
+        """One of those that are ready was replaced: it is skipped later, or dropped with many others."""
+        self._gone_ready += 1
+        if self._gone_ready > len(self._ready) // 2 + _FEW:
+            self._ready = [item for item in self._ready if item[1].state is State.READY]
+            heapq.heapify(self._ready)
+            self._gone_ready = 0
+
     def _dispatch(self) -> None:
         while self._ready and not self._stopped and self._running < self._limiter.limit:
             if wait_s := self._limiter.wait_s:
@@ -214,6 +237,7 @@ class Scheduler(Generic[W]):
                 return
             node = heapq.heappop(self._ready)[1]
             if node.state is not State.READY:
+                self._gone_ready -= 1
                 continue
             node.state = State.RUNNING
             self._running += 1
@@ -265,11 +289,9 @@ class Scheduler(Generic[W]):
             if not later.blockers:
                 self._make_ready(later)
         node.dependents.clear()
-        waiting = [node]
-        while waiting:
-            done = waiting.pop()
-            done.on_done()
-            waiting.extend(done.absorbed)
+        self._replaced -= len(node.on_done) - 1
+        for done in node.on_done:
+            done()
 
 
 def _makes_needless(newer: Work, older: Work) -> bool:

@@ -14,56 +14,37 @@ import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from filerbackup.errors import SinkError, SourceUnreachable, StateError
 from filerbackup.events import Change, Event, Heartbeat, Marker, Rename, Upsert
-from filerbackup.pipeline.apply import Applier, Ends
 from filerbackup.pipeline.checkpointer import Checkpointer
+from filerbackup.pipeline.counting import tell_guard, tell_listener
 from filerbackup.pipeline.decisions import Decisions
-from filerbackup.pipeline.filters import Scope
-from filerbackup.pipeline.guard import Guard
-from filerbackup.pipeline.hearing import Hearing
-from filerbackup.pipeline.layout import Layout
-from filerbackup.pipeline.limiter import Limiter
+from filerbackup.pipeline.hearing import Clock, Hearing
 from filerbackup.pipeline.parents import Parents
-from filerbackup.pipeline.planner import Move, Operation, Planner, Write
+from filerbackup.pipeline.planner import Move, Operation, Write
 from filerbackup.pipeline.retries import Retries
 from filerbackup.pipeline.scheduler import Scheduler
 from filerbackup.pipeline.snapshot import Snapshot
-from filerbackup.pipeline.start import Start
-from filerbackup.pipeline.watcher import Watcher
+from filerbackup.pipeline.start import Start, require_log
 from filerbackup.pipeline.watermark import Watermark
+from filerbackup.pipeline.way import Way
 from filerbackup.retry import backoff_s
-from filerbackup.state.base import Checkpoint, CheckpointStore, Phase
+from filerbackup.state.base import Checkpoint, Phase
 
 FAILOVER_MARGIN_NS = 60_000_000_000
 """Filers order their peers' events by their own arrival: another filer is asked from earlier on."""
+QUIET_NS = 3_600_000_000_000
+"""Where nothing happens, the offset follows the filer's clock at this distance; peers may lag behind."""
 COMPARE_AGAIN_S = 30.0
 """After a comparison that broke off."""
 CATCH_UP_S = 600.0
 """So long a comparison waits for what the log has to tell up to now."""
 MOST_NOT_RECORDED = 20_000
 """Held deletes in memory before the stream waits for them to be recorded."""
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """What a session works with, the same for all sessions of a replicator."""
-
-    ends: Ends
-    checkpoints: CheckpointStore
-    scope: Scope
-    layout: Layout
-    planner: Planner
-    watcher: Watcher
-    limiter: Callable[[], Limiter]
-    guard: Callable[[], Guard]
-    applier: Callable[[Limiter, Guard], Applier]
-    generation: Callable[[], int]
-    holder: str
 
 
 class Session:
@@ -117,7 +98,13 @@ class Session:
         self._hearing = Hearing(start.checkpoint.offset_ns)
         self._compared_ns = start.checkpoint.compared_ns
         self._checkpointer = Checkpointer(
-            way.checkpoints, way.ends.sink, self._applier, self._guard, self._position, way.watcher
+            way.checkpoints,
+            way.ends.sink,
+            self._applier,
+            self._guard,
+            self._position,
+            way.watcher,
+            way.fence,
         )
         self._applier.before_tree_move = self._checkpointer.expect_tree_move
 
@@ -135,6 +122,11 @@ class Session:
             return self._start.checkpoint.offset_ns
         oldest_ns = self._watermark.oldest_unfinished_ns
         return self._hearing.silent_since_ns if oldest_ns is None else oldest_ns
+
+    @property
+    def follows(self) -> bool:
+        """Whether the log is being followed, and no snapshot is taken."""
+        return self._phase is Phase.FOLLOW
 
     @property
     def queued(self) -> int:
@@ -155,7 +147,7 @@ class Session:
         True when everything was done. Raises an exception group with what ended it otherwise.
         """
         letters = await self._way.ends.letters.all()
-        self._applier.know_letters(letters)
+        self._applier.letters.know(letters)
         self._way.watcher.lettered.update(letter.key for letter in letters)
         await self._guard.load()
         async with asyncio.TaskGroup() as group:
@@ -231,7 +223,7 @@ class Session:
         checkpoint, watcher = self._start.checkpoint, self._way.watcher
         watcher.recovered("snapshot")
         async with asyncio.TaskGroup() as group:
-            counting = group.create_task(self._count_ahead(checkpoint.cursor))
+            counting = group.create_task(tell_listener(watcher, self._way.ends.source, checkpoint.cursor))
             await self._snapshot.copy(after=checkpoint.cursor, compare=not self._was_empty)
             counting.cancel()
         if checkpoint.sweep and not self._was_empty and not self._way.layout.keeps_deleted:
@@ -250,24 +242,8 @@ class Session:
         )
 
     async def _know_tree(self) -> None:
-        """Count the live tree when the delete guard needs to know how large it is."""
-        if not self._guard.wants_tree or self._way.layout.keeps_deleted:
-            return
-        entries = 0
-        async for _ in self._way.ends.source.walk():
-            entries += 1
-        self._guard.tree_is(entries)
-
-    async def _count_ahead(self, after: str) -> None:
-        """For the estimate of the rest; a walk that breaks off only leaves it out."""
-        if not self._way.watcher.counts_ahead:
-            return
-        files = size = 0
-        with contextlib.suppress(SourceUnreachable):
-            async for entry in self._way.ends.source.walk(after):
-                if not entry.is_directory:
-                    files, size = files + 1, size + entry.size
-            self._way.watcher.expect_more(files, size)
+        if not self._way.layout.keeps_deleted:
+            await tell_guard(self._guard, self._way.ends.source)
 
     def _new_snapshot(self, offset_ns: int) -> Snapshot:
         way = self._way
@@ -289,9 +265,15 @@ class Session:
         source, watcher = self._way.ends.source, self._way.watcher
         until_ns = await source.now_ns() if self._one_shot else None
         since_ns, failures = self._watermark.value_ns, 0
+        # Where following the log was chosen, it was just looked at.
+        is_known = self._start.checkpoint.phase is Phase.FOLLOW
         while True:
             filer = self._filer_in_use()
             try:
+                if not is_known:
+                    await self._way.require_cluster()
+                    await require_log(source, since_ns)
+                is_known = False
                 async with aclosing(source.subscribe(since_ns, until_ns)) as stream:
                     async for batch in stream:
                         if failures:
@@ -312,12 +294,23 @@ class Session:
         for event in batch:
             repeated = self._hearing.hears(event)
             match event:
-                case Heartbeat():
-                    continue
+                case Heartbeat(ts_ns=now_ns):
+                    self._caught_up(now_ns)
                 case Marker(ts_ns=ts_ns):
                     self._watermark.pass_by(ts_ns)
                 case _:
                     await self._take_change(event, repeated=repeated)
+
+    def _caught_up(self, now_ns: int) -> None:
+        """The filer has nothing more to tell, as of its clock."""
+        match self._hearing.clock:
+            case Clock.SET_BACK:
+                self._way.watcher.clock_set_back()
+            case Clock.CAUGHT_UP:
+                self.want_comparison()
+        # The offset of a quiet folder must not grow so old that the log no longer reaches back to it.
+        if now_ns - self._watermark.value_ns > 2 * QUIET_NS and self._watermark.oldest_unfinished_ns is None:
+            self._watermark.pass_by(now_ns - QUIET_NS)
 
     async def _take_change(self, change: Change, *, repeated: bool) -> None:
         clipped = self._way.scope.clip(change)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from filerbackup.errors import UsageError
+from filerbackup.errors import LogGap, UsageError
 from filerbackup.source.base import Source
 from filerbackup.state.base import Checkpoint, CheckpointStore, Phase
 
@@ -16,6 +16,8 @@ _log = logging.getLogger(__name__)
 
 WALK_MARGIN_NS = 5_000_000_000
 """Following begins this long before the walk did: the clocks of several filers differ a little."""
+CLOCKS_DIFFER_NS = 10_000_000_000
+"""An offset may come from the clock of another filer, which is ahead by so much at most."""
 _NO_LOG_YET_NS = 300_000_000_000
 """A filer writes its log to disk once a minute; with nothing there, older offsets prove nothing."""
 
@@ -90,20 +92,36 @@ async def choose_start(
 
 
 async def find_gap(source: Source, offset_ns: int) -> Start | None:
-    """A snapshot instead, when the filer's log no longer reaches back to `offset_ns`."""
+    """A snapshot instead, when the filer's log cannot be followed from `offset_ns`."""
+    gap = await gap_behind(source, offset_ns)
+    if not gap:
+        return None
+    _log.error("gap in the change log: %s; healing with a snapshot of the live tree", gap)
+    return await _snapshot(source, "heals a gap in the change log with a snapshot")
+
+
+async def require_log(source: Source, offset_ns: int) -> None:
+    """Raises LogGap when the filer's log cannot be followed from `offset_ns`, SourceUnreachable."""
+    gap = await gap_behind(source, offset_ns)
+    if gap:
+        raise LogGap(f"gap in the change log: {gap}")
+
+
+async def gap_behind(source: Source, offset_ns: int) -> str:
+    """Why the filer's log does not tell all that came after `offset_ns`; empty when it does.
+
+    Its beginning may have been purged, or the filer is another one. Or the filer's clock was set back:
+    it would tell of nothing until the clock has reached the offset again, and never of what came before.
+    """
     oldest_ns = await source.oldest_log_ns()
     now_ns = await source.now_ns()
+    if offset_ns > now_ns + CLOCKS_DIFFER_NS:
+        return f"the offset is of {when(offset_ns)}, the filer's clock was set back to {when(now_ns)}"
     oldest_sure_ns = now_ns - _NO_LOG_YET_NS if oldest_ns is None else oldest_ns
     if offset_ns >= oldest_sure_ns:
-        return None
+        return ""
     kept = when(oldest_ns) if oldest_ns is not None else "nothing"
-    _log.error(
-        "gap in the change log: the checkpoint is of %s, the filer keeps %s and later; "
-        "healing with a snapshot of the live tree",
-        when(offset_ns),
-        kept,
-    )
-    return await _snapshot(source, "heals a gap in the change log with a snapshot")
+    return f"the offset is of {when(offset_ns)}, the filer keeps {kept} and later"
 
 
 async def _as_wished(source: Source, wish: str) -> Start:

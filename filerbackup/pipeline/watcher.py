@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeGuard
 
-from filerbackup.errors import FilerBackupError
+from filerbackup.errors import FilerBackupError, SourceRefused
 from filerbackup.pipeline.planner import Move, Operation, Refresh, Remove, Write
+from filerbackup.redact import without_tokens
 from filerbackup.retry import Action
 from filerbackup.state.base import DeadLetter
 
 REPEAT_EVERY_S = 30.0
 """A problem that lasts is logged again after this long, not at every try."""
 REMIND_EVERY_S = 3600.0
-"""The same for what waits for a person's decision."""
+"""The same for what waits for a person, and for what lasts for hours."""
 
 
 class Listener(Protocol):
@@ -69,13 +71,15 @@ class Watcher:
     many deletes the delete guard holds. `state` is one
     of the words of `filerbackup.state.base.Status`. `logger` carries the sink's name, `prefix` tells
     its keys from those of other sinks to the listener. `counts_ahead`: the listener wants to know in
-    advance how much a snapshot will be, at the price of a second walk.
+    advance how much a snapshot will be, at the price of a second walk. `clean` takes secrets out of a
+    text that leaves the process.
     """
 
     logger: logging.Logger | logging.LoggerAdapter[logging.Logger]
     listener: Listener | None = None
     prefix: str = ""
     counts_ahead: bool = False
+    clean: Callable[[str], str] = without_tokens
     counters: Counters = field(default_factory=Counters)
     state: str = "starting"
     error: str = ""
@@ -114,6 +118,12 @@ class Watcher:
         if self.error:
             self.recovered()
 
+    def overtaken(self, operation: Operation) -> None:
+        """The source has replaced or removed what was to be written, and the sink took nothing."""
+        self.counters.superseded += 1
+        if self.listener is not None and _has_content(operation):
+            self.listener.skipped(self.prefix + operation.key)
+
     def expect_more(self, files: int, size: int) -> None:
         """A snapshot will be so many more files and bytes."""
         if self.listener is not None:
@@ -131,6 +141,9 @@ class Watcher:
         self.counters.retries += 1
         if action is Action.OUTAGE:
             self.trouble("sink-error", error)
+        elif isinstance(error, SourceRefused):
+            # Not this object's fault: no other will be given to us either.
+            self.trouble("source-error", error)
         elif self._may_speak(type(error).__name__):
             self.logger.warning(
                 "%s failed, will be tried again", type(operation).__name__.lower(),
@@ -159,6 +172,23 @@ class Watcher:
         self._reminded_at = now
         return True
 
+    def clock_set_back(self) -> None:
+        """The filer gives what happens now an earlier place in its log than what it has told of."""
+        if self._may_speak("clock", REMIND_EVERY_S):
+            self.logger.error(
+                "the filer's clock was set back: it does not tell of changes until it is where it was; "
+                "then the sink is compared with the live tree"
+            )
+
+    def log_ends_soon(self, left_s: float, kept_s: float) -> None:
+        """What is still to be read is near the end of what the filer keeps."""
+        if self._may_speak("log", REMIND_EVERY_S):
+            self.logger.warning(
+                "the change log reaches only %.1f h further back than the offset, of %.1f h that the filer "
+                "keeps; once it is purged up to there, a snapshot has to find what changed",
+                left_s / 3600, kept_s / 3600,
+            )  # fmt: skip
+
     def complain(self, what: str, error: Exception) -> None:
         """Something that is tried again went wrong: said once, then now and then."""
         if self._may_speak(what):
@@ -166,7 +196,7 @@ class Watcher:
 
     def trouble(self, state: str, error: Exception) -> None:
         """The sink or the source as a whole does not work; said once, then now and then."""
-        text = describe(error)
+        text = self.clean(describe(error))
         # Not by the text: it names the object, and every one of them meets the same trouble.
         if self._may_speak(f"{state} {type(error).__name__}"):
             self.logger.error("%s; trying again until it works", state.replace("-", " "), extra={"err": text})
@@ -179,9 +209,9 @@ class Watcher:
         self.state, self.error = state, ""
         self._spoke_at.clear()
 
-    def _may_speak(self, subject: str) -> bool:
+    def _may_speak(self, subject: str, every_s: float = REPEAT_EVERY_S) -> bool:
         now = time.monotonic()
-        if now - self._spoke_at.get(subject, -REPEAT_EVERY_S) < REPEAT_EVERY_S:
+        if now - self._spoke_at.get(subject, -every_s) < every_s:
             return False
         self._spoke_at[subject] = now
         return True

@@ -4,35 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
 from filerbackup.errors import SinkRefused
 from filerbackup.filer.client import FilerClient
-from filerbackup.observe.logs import bind
+from filerbackup.observe.logs import bind, cleaned
 from filerbackup.pipeline.apply import Applier, Ends
 from filerbackup.pipeline.budget import ByteBudget
+from filerbackup.pipeline.fence import Fence, FencedSink
 from filerbackup.pipeline.filters import Scope
 from filerbackup.pipeline.guard import Guard
 from filerbackup.pipeline.layout import Dated, Layout, Mirror
 from filerbackup.pipeline.limiter import Limiter
 from filerbackup.pipeline.planner import Planner
 from filerbackup.pipeline.replicator import Replicator, Wishes
-from filerbackup.pipeline.session import Way
 from filerbackup.pipeline.watcher import Listener, Watcher
+from filerbackup.pipeline.way import Way
 from filerbackup.settings.model import Settings, SinkSettings
 from filerbackup.sinks.base import Sink
 from filerbackup.sinks.dry_run import DryRunSink
 from filerbackup.sinks.registry import create_sink
 from filerbackup.source.filer import FilerSource
+from filerbackup.source.kms import make_kms
+from filerbackup.source.sse_keys import KEK_DIRECTORY, KEK_NAME, SseKeys
 from filerbackup.source.volumes import Volumes
 from filerbackup.state.checkpoints import FilerCheckpoints, FilerStatus
 from filerbackup.state.dry_run import DryRunCheckpoints, DryRunHeld, DryRunLetters, DryRunStatus
 from filerbackup.state.held import FilerHeldDeletes
 from filerbackup.state.kv import KeyValues
-from filerbackup.state.lease import FilerLease, owner_name
-from filerbackup.state.letters import FilerDeadLetters, PairDirectory
+from filerbackup.state.lease import FilerLease, lease_clock, owner_name
+from filerbackup.state.letters import FilerDeadLetters, PairDirectory, require_cluster
 from filerbackup.state.pair import Pair
 
 
@@ -42,6 +46,7 @@ class Shared:
 
     client: FilerClient
     volumes: Volumes
+    keys: SseKeys
     scope: Scope
     budget: ByteBudget
     cluster: str
@@ -65,8 +70,24 @@ def pair_of(path: str, sink: Sink) -> Pair:
     return Pair(path, identity.kind, identity.endpoint, identity.container, identity.directory)
 
 
+def make_keys(settings: Settings, client: FilerClient) -> SseKeys:
+    """What decrypts objects of the source's S3 gateway. Raises UsageError.
+
+    A passphrase for the key that lies on the filer says as much as the option that it may be read.
+    """
+
+    async def read_kek() -> bytes:
+        found = await client.lookup(KEK_DIRECTORY, KEK_NAME)
+        return found.content if found is not None else b""
+
+    sse = settings.security.sse
+    from_filer = settings.source.sse_kek_from_filer or bool(sse.kek_passphrase)
+    services = [service for of in sse.kms if (service := make_kms(of)) is not None]
+    return SseKeys(sse, read_kek=read_kek if from_filer else None, kms=services)
+
+
 def make_shared(
-    settings: Settings, client: FilerClient, volumes: Volumes, cluster: str, buckets: str
+    settings: Settings, client: FilerClient, volumes: Volumes, keys: SseKeys, cluster: str, buckets: str
 ) -> Shared:
     """The shared parts."""
     source = settings.source
@@ -78,7 +99,7 @@ def make_shared(
         buckets_directory=buckets,
     )
     budget = ByteBudget(settings.pipeline.memory_bytes)
-    return Shared(client, volumes, scope, budget, cluster, owner_name(), buckets)
+    return Shared(client, volumes, keys, scope, budget, cluster, owner_name(), buckets)
 
 
 def make_replicator(
@@ -94,8 +115,10 @@ def make_replicator(
     """One replicator. Raises UsageError for a sink that cannot be made from its settings."""
     dry_run = settings.pipeline.dry_run
     real_sink = create_sink(of, settings.security, settings.source)
-    sink: Sink = DryRunSink(real_sink, of.name) if dry_run else real_sink
     pair = pair_of(shared.scope.root, real_sink)
+    lease = FilerLease(shared.client, pair.lock_name, shared.owner, lease_clock)
+    fence = Fence(lambda: lease.left_s)
+    sink: Sink = DryRunSink(real_sink, of.name) if dry_run else FencedSink(real_sink, fence)
     values = KeyValues(shared.client)
     checkpoints = (DryRunCheckpoints if dry_run else FilerCheckpoints)(values, pair, of.weed_identity)
     source = make_source(settings, shared, f"filerbackup-{of.name}")
@@ -103,10 +126,13 @@ def make_replicator(
     ends = Ends(source, sink, letters)
     prefix = f"{of.name}:" if len(settings.sinks) > 1 else ""
     watcher = Watcher(
-        bind(logging.getLogger("filerbackup.replicator"), sink=of.name), listener, prefix, counts_ahead
+        bind(logging.getLogger("filerbackup.replicator"), sink=of.name),
+        listener,
+        prefix,
+        counts_ahead,
+        clean=cleaned,
     )
     layout = _layout(settings, of, shared.scope)
-    lease = FilerLease(shared.client, pair.lock_name, shared.owner, _clock)
     way = Way(
         ends=ends,
         checkpoints=checkpoints,
@@ -114,6 +140,8 @@ def make_replicator(
         layout=layout,
         planner=Planner(layout, sink.capabilities),
         watcher=watcher,
+        fence=Fence(lambda: math.inf) if dry_run else fence,
+        require_cluster=partial(require_cluster, shared.client, shared.cluster),
         generation=lambda: lease.generation,
         holder=shared.owner,
         limiter=lambda: Limiter(of.concurrency or settings.pipeline.concurrency, _clock),
@@ -153,6 +181,7 @@ def make_source(settings: Settings, shared: Shared, name: str) -> FilerSource:
         buckets_directory=shared.buckets_directory,
         all_versions=settings.source.versions == "all",
         fetch_remote=settings.source.remote_entries == "fetch",
+        keys=shared.keys,
     )
 
 

@@ -14,7 +14,8 @@ from filerbackup.errors import FilerBackupError, SinkRefused, SourceRefused, Sou
 from filerbackup.filer.client import FilerClient
 from filerbackup.pipeline.watcher import Counters, Listener, describe
 from filerbackup.retry import backoff_s
-from filerbackup.runtime.build import Built, Shared, make_replicator, make_shared
+from filerbackup.runtime.build import Built, Shared, make_keys, make_replicator, make_shared
+from filerbackup.runtime.preflight import require_reads
 from filerbackup.settings.model import Settings, SourceSettings
 from filerbackup.source.volumes import Volumes
 from filerbackup.state.letters import PairDirectory
@@ -74,7 +75,10 @@ async def _wait_for_filer(client: FilerClient, timeout_s: float) -> None:
 
 
 async def shared_parts(stack: AsyncExitStack, client: FilerClient, settings: Settings) -> Shared:
-    """What all sinks use together, closed with the stack. Raises SourceUnreachable, StateError."""
+    """What all sinks use together, closed with the stack.
+
+    Raises UsageError, StateError and the source's errors.
+    """
     configuration = await client.configuration()
     _log.info("connected to filer %s, SeaweedFS %s", client.current.http, configuration.version)
     cluster = await PairDirectory(client).cluster_id(create=not settings.pipeline.dry_run)
@@ -85,7 +89,9 @@ async def shared_parts(stack: AsyncExitStack, client: FilerClient, settings: Set
         security=settings.security,
     )
     stack.push_async_callback(volumes.close)
-    return make_shared(settings, client, volumes, cluster, configuration.dir_buckets)
+    keys = make_keys(settings, client)
+    stack.push_async_callback(keys.close)
+    return make_shared(settings, client, volumes, keys, cluster, configuration.dir_buckets)
 
 
 class Service:
@@ -107,12 +113,18 @@ class Service:
         self.built: list[Built] = []
 
     async def run(self, stop: asyncio.Event) -> Sequence[Outcome]:
-        """Start, work, stop. Raises UsageError, SourceUnreachable (at the start), StateError."""
+        """Start, work, stop; no outcomes when stopped before a filer answered.
+
+        Raises UsageError, SourceUnreachable (at the start), StateError.
+        """
         settings = self._settings
         async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(connected(settings.source, settings))
+            client = await self._connect(stack, stop)
+            if client is None:
+                return []
             shared = await shared_parts(stack, client, settings)
             await _require_folder(client, shared.scope.root)
+            await require_reads(client, shared.volumes, shared.scope.root)
             for of in settings.sinks:
                 built = make_replicator(
                     settings,
@@ -132,6 +144,19 @@ class Service:
             if len(self._refused) == len(self.built) and not self._one_shot:
                 raise next(iter(self._refused.values()))
             return [task.result() for task in tasks]
+
+    async def _connect(self, stack: AsyncExitStack, stop: asyncio.Event) -> FilerClient | None:
+        """A client whose filer has answered; None when told to stop before that."""
+        settings = self._settings
+        connecting = asyncio.create_task(stack.enter_async_context(connected(settings.source, settings)))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({connecting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return await connecting if connecting.done() else None
+        finally:
+            connecting.cancel()
+            stopping.cancel()
+            await asyncio.wait({connecting, stopping})
 
     async def _run_one(self, built: Built, stop: asyncio.Event) -> Outcome:
         """One replicator; its failure is its own affair."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from filerbackup.errors import UsageError
 from filerbackup.settings import keys
+from filerbackup.settings.secret import Secret
 from filerbackup.settings.values import Raw, printable
 
 
@@ -39,6 +40,13 @@ def from_services(environ: Mapping[str, str], given: Mapping[str, Raw]) -> dict[
             origin = f"environment variable {group[key]}"
             found[key] = Raw(values[key], origin, origin)
     return found
+
+
+def secrets_of_chains(environ: Mapping[str, str]) -> Iterator[Secret]:
+    """Secrets that the clouds' own chains take from the environment."""
+    for name in keys.SECRET_VARIABLES:
+        if value := environ.get(name):
+            yield Secret(value)
 
 
 def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:

@@ -16,7 +16,7 @@ def source(found: Values) -> SourceSettings:
     names = {
         "filer": "filers", "path": "path", "read_via": "read_via", "connect_timeout": "connect_timeout_s",
         "exclude_paths": "exclude_paths", "exclude_names": "exclude_names", "versions": "versions",
-        "remote_entries": "remote_entries",
+        "remote_entries": "remote_entries", "sse_kek_from_filer": "sse_kek_from_filer",
     }  # fmt: skip
     return SourceSettings(**_given(found, names))
 

@@ -73,6 +73,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("reconcile_every", "--reconcile-every", values.as_interval(1, 366 * 86400), "compare; 0: never"),
     Option("versions", "--versions", values.as_choice("current", "all"), "of versioned buckets"),
     Option("remote_entries", "--remote-entries", values.as_choice("fetch", "skip"), "only in remote storage"),
+    Option("sse_kek_from_filer", "--sse-kek-from-filer", values.as_bool, "read SSE-S3's key from the filer"),
     Option("delete_guard", "--delete-guard", values.as_limit, "hold deletes above a number or a share"),
     Option("delete_guard_window", "--delete-guard-window", values.as_duration(1, 366 * 86400), "within"),
     Option("log_format", "--log-format", values.as_choice("text", "json"), "text or json"),
@@ -107,7 +108,7 @@ _NEW_FOR_OBJECTS = (
 )  # fmt: skip
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
-    "local": _NEW_FOR_EVERY_SINK,
+    "local": (*_NEW_FOR_EVERY_SINK, "keep_set_id"),
     "s3": (
         *_NEW_FOR_OBJECTS, "aws_session_token", "server_side_encryption", "sse_kms_key_id", "ca_file",
     ),
@@ -154,8 +155,10 @@ _SOURCE = ("enabled", "grpcaddress", "directory", "excludedirectories")
 
 SECURITY_KEYS = (
     "grpc.ca", "grpc.client.cert", "grpc.client.key", "grpc.client.client_cert", "grpc.client.client_key",
+    "grpc.client.server_name",
     "https.client.enabled", "https.client.cert", "https.client.key", "https.client.ca",
     "https.client.insecure_skip_verify", "jwt.signing.read.key", "jwt.filer_signing.read.key",
+    "s3.sse.kek", "s3.sse.key", "s3.sse.kek.passphrase",
 )  # fmt: skip
 """What is read of `security.toml`; its other keys are for servers."""
 
@@ -165,9 +168,18 @@ SECRET_KEYS = frozenset(
         "sink.backblaze.b2_master_application_key",
         "sink.google_cloud_storage.google_application_credentials",
         "jwt.signing.read.key", "jwt.filer_signing.read.key",
+        "s3.sse.kek", "s3.sse.key", "s3.sse.kek.passphrase",
     }
 )  # fmt: skip
 """Keys whose file should be closed to others. Credentials of Google may also be the path of a file."""
+
+
+SECRET_VARIABLES = (
+    "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AZURE_CLIENT_SECRET", "AZURE_PASSWORD", "AZURE_CLIENT_CERTIFICATE_PASSWORD", "IDENTITY_HEADER",
+    "MSI_SECRET",
+)  # fmt: skip
+"""What the clouds' own chains read by themselves: not ours to use, but ours to keep out of sight."""
 
 
 def is_secret(key: str, value: object) -> bool:

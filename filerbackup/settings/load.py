@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from filerbackup.errors import UsageError
-from filerbackup.settings import environment, files, general, keys, replication, validate
+from filerbackup.settings import encryption, environment, files, general, keys, replication, validate
 from filerbackup.settings.files import ConfigFile
 from filerbackup.settings.model import SecuritySettings, Settings
 from filerbackup.settings.security import security
@@ -52,6 +52,7 @@ def load_settings(
         raw |= _known(replication_file, warnings)
     if security_file is not None:
         raw |= {key: value for key, value in security_file.raw.items() if key in keys.SECURITY_KEYS}
+        raw |= encryption.providers(security_file.raw, environ)
     warnings += environment.unknown_variables(environ)
     raw |= environment.from_environment(environ)
     raw |= environment.from_flags(flags)
@@ -158,4 +159,6 @@ def _cross_checks(settings: Settings) -> list[str]:
 
 
 def _holds_secret(file: ConfigFile) -> bool:
-    return any(keys.is_secret(key, file.raw[key].value) for key in keys.SECRET_KEYS if key in file.raw)
+    return encryption.has_secret(file.raw) or any(
+        keys.is_secret(key, file.raw[key].value) for key in keys.SECRET_KEYS if key in file.raw
+    )

@@ -13,11 +13,53 @@ from filerbackup.settings.secret import Secret
 
 @dataclass(frozen=True, slots=True)
 class ClientTls:
-    """Files for TLS towards gRPC or HTTPS servers (`grpc.ca`, `grpc.client`, `https.client`)."""
+    """Files for TLS towards gRPC or HTTPS servers (`grpc.ca`, `grpc.client`, `https.client`).
+
+    `server_name`: what a filer's certificate must be for, on gRPC; empty: the host of its address.
+    """
 
     ca: str = ""
     cert: str = ""
     key: str = ""
+    server_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KmsSettings:
+    """A key management service that the source's S3 gateway uses (`[kms.providers.<name>]`).
+
+    `kind`: "aws", "openbao", "vault", or another that cannot be asked. For "aws" empty keys mean the
+    usual AWS chain and an empty endpoint AWS itself; for the others `endpoint` is the server's URL, and
+    either `token` or the AppRole's `role_id` and `secret_id` is set.
+    """
+
+    name: str
+    kind: str
+    endpoint: str = ""
+    region: str = ""
+    profile: str = ""
+    access_key_id: str = ""
+    secret_access_key: Secret = field(default_factory=Secret)
+    session_token: Secret = field(default_factory=Secret)
+    token: Secret = field(default_factory=Secret)
+    role_id: str = ""
+    secret_id: Secret = field(default_factory=Secret)
+    transit_path: str = "transit"
+    tls: ClientTls = field(default_factory=ClientTls)
+
+
+@dataclass(frozen=True, slots=True)
+class SseSettings:
+    """Keys of the source's S3 gateway, to decrypt what it has encrypted (SSE-S3, SSE-KMS).
+
+    `kek` (32 bytes in hex) or `key` (any text) is the cluster's key as the gateway has it;
+    `kek_passphrase` unwraps the one that lies on the filer. `kms`: the default provider first.
+    """
+
+    kek: Secret | None = None
+    key: Secret | None = None
+    kek_passphrase: Secret | None = None
+    kms: tuple[KmsSettings, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +70,7 @@ class SecuritySettings:
     https: ClientTls | None = None
     volume_read_key: Secret | None = None
     filer_read_key: Secret | None = None
+    sse: SseSettings = field(default_factory=SseSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +81,8 @@ class SourceSettings:
     root). `read_via`: "volume" or "filer". `versions`: of a versioned bucket "current" (the current
     version under the object's own name) or "all" (every version as the filer keeps it).
     `remote_entries`: a file whose bytes are only in remote storage is copied into the cluster first
-    ("fetch") or left out ("skip").
+    ("fetch") or left out ("skip"). `sse_kek_from_filer`: the key of SSE-S3 may be read from the filer's
+    `/etc/s3/sse_kek`.
     """
 
     filers: tuple[str, ...] = ("localhost:8888",)
@@ -49,6 +93,7 @@ class SourceSettings:
     exclude_names: tuple[str, ...] = ()
     versions: str = "current"
     remote_entries: str = "fetch"
+    sse_kek_from_filer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +151,9 @@ class SinkSettings:
 
 @dataclass(frozen=True, slots=True)
 class LocalSettings(SinkSettings):
-    """`[sink.local]`."""
+    """`[sink.local]`. `keep_set_id`: copies keep the set-uid and set-gid bits of the source."""
+
+    keep_set_id: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +203,8 @@ class GcsSettings(ObjectSettings):
     """`[sink.google_cloud_storage]`.
 
     `credentials`: the JSON of a service account (or of any other credentials file), empty for
-    Application Default Credentials. `credentials_file` stands in its place when that was a path.
+    Application Default Credentials. `credentials_file` stands in its place when that was a path, and
+    `in_file` are the secrets that were seen there, to be kept out of sight (each opening reads it again).
     `endpoint`: empty for Google's own; http:// endpoints are asked without credentials when none are
     given.
     """
@@ -164,6 +212,7 @@ class GcsSettings(ObjectSettings):
     bucket: str = ""
     credentials: Secret = field(default_factory=Secret)
     credentials_file: str = ""
+    in_file: tuple[Secret, ...] = field(default=(), compare=False)
     endpoint: str = ""
 
 

@@ -72,6 +72,11 @@ _EXAMPLE = """\
 # Files whose content is only in remote storage: "fetch" (into the cluster first, then copied) or "skip".
 # remote_entries = "fetch"
 
+# Objects that the S3 gateway has encrypted are decrypted with the keys in security.toml, and the copies
+# are in plain: see config/security.toml. Whether the key of SSE-S3 may be read from /etc/s3/sse_kek on
+# the filer, where older gateways have put it.
+# sse_kek_from_filer = false
+
 # When more than this is deleted within the window, the sink's deletes are held until somebody says
 # `filerbackup deletes allow` or `discard`; everything else goes on. A number (10000), a share of the
 # tree ("10%"), or "off".
@@ -88,6 +93,9 @@ _EXAMPLE = """\
 enabled = false
 # An absolute path.
 directory = "/data"
+# Copies as root keep the set-uid and set-gid bits too: whoever can write to the source then decides what
+# programs of this machine run as root.
+# keep_set_id = false
 # Copies go into a directory for each day, YYYY-MM-DD by the time of modification, and nothing is
 # ever deleted. Otherwise the sink mirrors the folder.
 is_incremental = false

@@ -1,13 +1,24 @@
-"""A value that does not show itself."""
+"""A value that does not show itself, and what blanks it where somebody else shows it."""
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from urllib.parse import quote
+
+from filerbackup.redact import BLANK, without_tokens
 
 CREDENTIAL_FIELDS = ("private_key", "refresh_token", "client_secret")
 """What of Google's credentials must not be seen."""
+
+
+MIN_SECRET_LENGTH = 4
+"""A shorter secret is not looked for: it would blank parts of ordinary words."""
+_MIN_FORM_LENGTH = 8
+_MIN_LINE_LENGTH = 32
 
 
 class Secret:
@@ -65,3 +76,47 @@ def _fields_of(text: str) -> Iterator[Secret]:
     if isinstance(document, dict):
         found = (document.get(name) for name in CREDENTIAL_FIELDS)
         yield from (Secret(value) for value in found if isinstance(value, str) and value)
+
+
+class Redactor:
+    """Blanks every secret it was told of, also where it was quoted for a URL, as a literal, or in base64.
+
+    And besides what looks like a token: those that services hand out are never known beforehand.
+    """
+
+    def __init__(self) -> None:
+        self._forms: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None
+
+    def register(self, secret: Secret) -> None:
+        """Blank this from now on."""
+        value = secret.reveal()
+        if len(value) < MIN_SECRET_LENGTH:
+            return
+        self._forms.update(_forms(value))
+        for line in value.splitlines():
+            # A library may quote one line of a key.
+            if len(line) >= _MIN_LINE_LENGTH:
+                self._forms.update(_forms(line))
+        longest_first = sorted(self._forms, key=len, reverse=True)
+        self._pattern = re.compile("|".join(re.escape(form) for form in longest_first))
+
+    def clean(self, text: str) -> str:
+        """The text without the secrets."""
+        return without_tokens(self._pattern.sub(BLANK, text) if self._pattern is not None else text)
+
+
+def _forms(value: str) -> Iterator[str]:
+    yield value
+    yield quote(value, safe="")
+    yield quote(value, errors="replace")
+    yield repr(value)[1:-1]
+    yield json.dumps(value)[1:-1]
+    data = value.encode(errors="surrogateescape")
+    for shift, first in enumerate((0, 2, 3)):
+        # Wherever it stands in what is encoded: without the characters that its neighbours have a part in.
+        text = base64.b64encode(bytes(shift) + data).decode()[first : (shift + len(data)) * 8 // 6]
+        if len(text) >= _MIN_FORM_LENGTH:
+            yield text
+            yield text.replace("+", "-").replace("/", "_")
+            yield quote(text, safe="")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from filerbackup.errors import UsageError
 from filerbackup.settings import values
+from filerbackup.settings.encryption import encryption
 from filerbackup.settings.files import named_file, open_to_others
 from filerbackup.settings.model import ClientTls, SecuritySettings
 from filerbackup.settings.secret import Secret
@@ -46,6 +47,7 @@ def security(found: Values, *, file: Path | None, cwd: Path, warnings: list[str]
         https=_https(found, material, warnings),
         volume_read_key=_key(found, "jwt.signing.read.key"),
         filer_read_key=_key(found, "jwt.filer_signing.read.key"),
+        sse=encryption(found, material.path, warnings),
     )
 
 
@@ -76,7 +78,10 @@ def _grpc(found: Values, material: _Material, warnings: list[str]) -> ClientTls 
             hint="SeaweedFS speaks TLS only with ca, cert and key together.",
         )
     return ClientTls(
-        ca=material.path("grpc.ca"), cert=material.path(cert), key=material.path(key, secret=True)
+        ca=material.path("grpc.ca"),
+        cert=material.path(cert),
+        key=material.path(key, secret=True),
+        server_name=found.get("grpc.client.server_name", values.as_text, ""),
     )
 
 

@@ -19,9 +19,9 @@ is being read pass through unchanged. No other exception leaves a sink, but for 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from filerbackup.content import Content
 from filerbackup.events import Entry, EntryKind
@@ -90,6 +90,17 @@ class Listed:
     etag: str = ""
     version: str = ""
     md5: bytes = b""
+
+
+@runtime_checkable
+class Fenceable(Protocol):
+    """A sink that changes things outside of its calls' own steps: in threads, in requests that it collects.
+
+    `may_change` is called right before each such change, also from threads. It raises LeaseLost, which
+    passes through to whoever waits for the change.
+    """
+
+    may_change: Callable[[], None]
 
 
 class Sink(Protocol):

@@ -33,7 +33,7 @@ _MD5_OF_NOTHING = hashlib.md5(b"", usedforsecurity=False).digest()
 
 def stored_md5(chunk: Chunk) -> bytes:
     """The MD5 of a chunk's clear bytes as they were stored, or empty when it is not known."""
-    if chunk.cipher_key:
+    if chunk.cipher_key or chunk.sse_type:
         return b""
     try:
         match len(chunk.e_tag):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Coroutine
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 
@@ -14,17 +14,24 @@ from filerbackup.events import Chunk, Entry
 from filerbackup.source.checks import Verifier, md5_beside, md5_of, plausible_md5, stored_md5
 from filerbackup.source.chunks import Interval
 from filerbackup.source.manifests import resolved_intervals
+from filerbackup.source.prefetch import Fetcher
+from filerbackup.source.s3_etag import Part, PartVerifier, parts_of
+from filerbackup.source.sse import DataKeys, NoKeys, Opener, is_sealed, kind_of
 from filerbackup.source.volumes import PIECE_BYTES, Volumes
 
 _log = logging.getLogger(__name__)
 
 _ZEROS = bytes(1 << 20)
 _LARGEST_FILE_BYTES = 1 << 50
+_LARGEST_ENCRYPTED_BYTES = 256 << 20
+"""It is decrypted in memory. A volume server takes no larger upload by default; a filer makes 4 MiB."""
 _MANIFEST_MEMORY_BYTES = 8 << 20
 _TINY_PIECES = 4
 """Pieces that are far below the largest size may be under way in this multiple of the prefetch."""
-_KEPT_DECODED = 2
-_SSE_PREFIX = "x-seaweedfs-sse-"
+_NOT_THE_CLEAR_BYTES = "what was decrypted does not have the MD5 of the clear bytes that the filer gives"
+
+
+_Check = Verifier | PartVerifier
 
 
 class _Piece(NamedTuple):
@@ -42,16 +49,26 @@ class FileContent:
     Pieces of `piece_bytes`, `prefetch` of them, is what is fetched at once. A plain chunk of up to two
     pieces comes in one read, because a volume server checks its CRC only then; so do encrypted
     chunks, and compressed ones that fit. The length is checked always, the MD5 of the whole or of
-    each chunk where the filer has one.
+    each chunk where the filer has one. Objects that the S3 gateway has encrypted are decrypted with
+    `keys`, and are only what has the MD5s that the gateway gave their clear bytes.
     """
 
-    __slots__ = ("_entry", "_md5", "_piece_bytes", "_prefetch", "_volumes")
+    __slots__ = ("_entry", "_is_sealed", "_keys", "_md5", "_piece_bytes", "_prefetch", "_proven", "_volumes")
 
     def __init__(
-        self, entry: Entry, volumes: Volumes, *, prefetch: int = 4, piece_bytes: int = PIECE_BYTES
+        self,
+        entry: Entry,
+        volumes: Volumes,
+        *,
+        keys: DataKeys | None = None,
+        prefetch: int = 4,
+        piece_bytes: int = PIECE_BYTES,
     ) -> None:
         self._entry = entry
         self._volumes = volumes
+        self._keys = keys
+        self._is_sealed = is_sealed(entry)
+        self._proven: dict[str, bytes] | None = None
         self._prefetch = prefetch
         self._piece_bytes = piece_bytes
         self._md5: bytes | None = None
@@ -70,7 +87,9 @@ class FileContent:
         """
         if self._md5 is None:
             entry = self._entry
-            if entry.content:
+            if self._is_sealed:
+                self._md5 = entry.md5
+            elif entry.content:
                 self._md5 = entry.md5 if md5_of(entry.content) == entry.md5 else b""
             else:
                 self._md5 = plausible_md5(entry.md5, entry.size, entry.chunks)
@@ -95,7 +114,7 @@ class FileContent:
         """Everything at once, checked."""
         entry = self._entry
         if entry.content:
-            return self._inline()
+            return await self._inline()
         if len(entry.chunks) != 1 or not self._is_one_read(entry.chunks[0]):
             return b"".join([block async for block in self.stream()])
         self._refuse()
@@ -116,8 +135,12 @@ class FileContent:
                 yield data
             return
         self._refuse()
-        # One digest a byte: of the whole where it can be trusted, else of each chunk.
-        verifier = Verifier(whole=bool(self.md5), doubt=None if self.md5 else self._doubt)
+        verifier: _Check
+        if self._is_sealed and not self.md5:
+            verifier = PartVerifier(self._parts())
+        else:
+            # One digest a byte: of the whole where it can be trusted, else of each chunk.
+            verifier = Verifier(whole=bool(self.md5), doubt=None if self.md5 else self._doubt)
         async with aclosing(self._verified(verifier)) as blocks:
             async for block in blocks:
                 yield block
@@ -129,8 +152,6 @@ class FileContent:
 
     def _refuse(self) -> None:
         entry = self._entry
-        if any(key.lower().startswith(_SSE_PREFIX) for key in entry.extended):
-            raise Unreadable("server-side encrypted objects are not supported yet")
         if entry.size > _LARGEST_FILE_BYTES:
             raise Unreadable(f"{entry.size} bytes cannot be the size of a file")
         if entry.remote_size > 0 and entry.size > 0:
@@ -147,38 +168,57 @@ class FileContent:
             chunk.offset == 0
             and 0 < chunk.size == self._entry.size
             and not chunk.is_manifest
+            and not self._is_sealed
             and (chunk.size <= self._step(chunk) or bool(chunk.cipher_key))
         )
 
-    def _inline(self) -> bytes:
+    async def _inline(self) -> bytes:
         content = self._entry.content
         missing = self._entry.size - len(content)
         if missing > len(_ZEROS):
             raise Unreadable(f"{len(content)} bytes inside the entry cannot be a file of {self._entry.size}")
-        if any(key.lower().startswith(_SSE_PREFIX) for key in self._entry.extended):
-            raise Unreadable("server-side encrypted objects are not supported yet")
+        if self._is_sealed:
+            content = await self._opener().content(content)
+            if self.md5 and md5_of(content) != self.md5:
+                raise Unreadable(_NOT_THE_CLEAR_BYTES)
         return content + _ZEROS[:missing] if missing > 0 else content
+
+    # -- the S3 gateway's encryption -------------------------------------------------------------
+
+    def _opener(self) -> Opener:
+        return Opener(self._entry.extended, self._keys or NoKeys())
+
+    def _parts(self) -> Sequence[Part]:
+        """What to compare with. Marks without any encrypted chunk may be left over, or all there is."""
+        entry = self._entry
+        parts = parts_of(entry)
+        if not parts and entry.size and not any(chunk.sse_type for chunk in entry.chunks):
+            raise Unreadable("marked as encrypted, but its chunks are not, and no MD5 tells which is right")
+        return parts
 
     # -- in order --------------------------------------------------------------------------------
 
-    async def _verified(self, verifier: Verifier) -> AsyncGenerator[bytes, None]:
-        """Blocks that the verifier has taken; exactly as many bytes as the entry has."""
+    async def _verified(self, *verifiers: _Check) -> AsyncGenerator[bytes, None]:
+        """Blocks that all have taken; exactly as many bytes as the entry has."""
         left = self._entry.size
         try:
             async with aclosing(self._blocks()) as blocks:
                 async for interval, block in blocks:
-                    await verifier.feed(interval, block)
+                    for verifier in verifiers:
+                        await verifier.feed(interval, block)
                     left -= len(block)
                     yield block
-            await verifier.digest()
+            for verifier in verifiers:
+                await verifier.digest()
             if left:
                 raise Unreadable(f"{self._entry.size - left} bytes were read of {self._entry.size}")
         finally:
-            await verifier.close()
+            for verifier in verifiers:
+                await verifier.close()
 
     async def _blocks(self) -> AsyncGenerator[tuple[Interval, bytes], None]:
         """Pieces in order, several under way at a time; holes as blocks of zeros."""
-        fetcher = _Fetcher(self._volumes)
+        fetcher = Fetcher(self._volumes, self._opener())
         window: deque[tuple[_Piece, asyncio.Task[bytes] | None]] = deque()
         held = 0
         pieces = self._pieces()
@@ -242,8 +282,8 @@ class FileContent:
     def _cost(self, chunk: Chunk, size: int) -> int:
         """What is stored and what comes out of it are in memory side by side for a moment."""
         if chunk.cipher_key or (chunk.is_compressed and 2 * chunk.size <= self._budget):
-            return 2 * chunk.size
-        return size
+            return 2 * chunk.size + (size if chunk.sse_type else 0)
+        return 2 * size if chunk.sse_type else size
 
     # -- when a digest differs -------------------------------------------------------------------
 
@@ -251,16 +291,44 @@ class FileContent:
         """A chunk is not what was stored: fine only when it was truncated since."""
         stored = await self._volumes.examine(chunk)
         if stored.md5 != stored_md5(chunk):
+            if self._proven is None:
+                self._proven = await self._proven_by_etag()
+            if self._proven.get(chunk.file_id) == found:
+                return
             raise Unreadable(f"chunk {chunk.file_id} is damaged: its MD5 is not what was stored")
         if stored.size <= chunk.size or stored.md5_of_chunk != found:
             raise Unreadable(f"chunk {chunk.file_id} was read twice with different bytes")
+
+    async def _proven_by_etag(self) -> dict[str, bytes]:
+        """The MD5s of chunks with a wrong e_tag, if the whole has the object's ETag; by file id.
+
+        The gateway leaves the e_tag of the encrypted chunk on the one that it decrypts for a copy.
+        """
+        parts = parts_of(self._entry)
+        found: dict[str, bytes] = {}
+        if not parts:
+            return found
+
+        async def note(chunk: Chunk, md5: bytes) -> None:
+            found[chunk.file_id] = md5
+
+        chunks = Verifier(whole=False, doubt=note)
+        try:
+            async with aclosing(self._verified(PartVerifier(parts), chunks)) as blocks:
+                async for _ in blocks:
+                    pass
+        except Unreadable:
+            return {}
+        return found
 
     async def _arbitrate(self, found: bytes) -> None:
         """What was read has another MD5 than the entry says. Read it again, checking each chunk.
 
         When every chunk is what was stored and the bytes are the same once more, the entry's MD5 is
-        out of date.
+        out of date. Not so for what was decrypted, whose chunks prove nothing.
         """
+        if self._is_sealed:
+            raise Unreadable(_NOT_THE_CLEAR_BYTES)
         verifier = Verifier(whole=True, doubt=self._doubt)
         async with aclosing(self._verified(verifier)) as blocks:
             async for _ in blocks:
@@ -274,50 +342,8 @@ class FileContent:
 
 def _refuse_chunk(chunk: Chunk) -> None:
     if chunk.sse_type:
-        raise Unreadable("server-side encrypted objects are not supported yet")
+        kind_of(chunk.sse_type)
     if chunk.offset < 0 or chunk.offset + chunk.size > _LARGEST_FILE_BYTES:
         raise Unreadable(f"chunk {chunk.file_id[:60]!r} claims {chunk.size} bytes at {chunk.offset}")
-
-
-class _Fetcher:
-    """Owns the requests that are under way."""
-
-    def __init__(self, volumes: Volumes) -> None:
-        self._volumes = volumes
-        self._tasks: set[asyncio.Task[bytes]] = set()
-        self._decoded: OrderedDict[str, asyncio.Task[bytes]] = OrderedDict()
-
-    def start(self, chunk: Chunk, offset: int, size: int) -> asyncio.Task[bytes]:
-        """Fetch a part of a chunk; exactly that part comes."""
-        if chunk.cipher_key and size != chunk.size:
-            return self._own(self._part_of_decoded(chunk, offset, size))
-        return self._own(self._volumes.read(chunk, offset, size))
-
-    async def close(self) -> None:
-        """Stop what nobody waits for any more."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _part_of_decoded(self, chunk: Chunk, offset: int, size: int) -> bytes:
-        """Overwrites cut a chunk into many parts: decrypt it once for all that are close together."""
-        whole = self._decoded.get(chunk.file_id)
-        if whole is None:
-            whole = self._decoded[chunk.file_id] = self._own(self._volumes.read(chunk))
-            if len(self._decoded) > _KEPT_DECODED:
-                self._decoded.popitem(last=False)
-        data = await asyncio.shield(whole)
-        return data[offset : offset + size]
-
-    def _own(self, work: Coroutine[object, object, bytes]) -> asyncio.Task[bytes]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[bytes]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            # A failure that the reader never got to is no news once it has left.
-            task.exception()
+    if chunk.cipher_key and chunk.size > _LARGEST_ENCRYPTED_BYTES:
+        raise Unreadable(f"chunk {chunk.file_id[:60]!r} of {chunk.size} bytes is too long to be decrypted")

@@ -35,6 +35,9 @@ _GO_ZERO_TIME_S = -62_135_596_800
 _LAST_TIME_S = 253_402_300_799
 """The last second of year 9999."""
 
+MOST_CHUNKS = 300_000
+"""In one list: a filer packs more than ten thousand into manifests, but those of encrypted objects."""
+
 _NO_EXTENDED: Mapping[str, bytes] = MappingProxyType({})
 _MD5_BYTES = 16
 
@@ -45,6 +48,7 @@ def chunk_from_pb(message: pb.FileChunk) -> Chunk:
     if not file_id:
         fid = message.fid
         file_id = file_id_of(fid.volume_id, fid.file_key, fid.cookie)
+    sse_type = message.sse_type
     return Chunk(
         file_id,
         message.offset,
@@ -53,8 +57,9 @@ def chunk_from_pb(message: pb.FileChunk) -> Chunk:
         message.cipher_key,
         message.is_compressed,
         message.is_chunk_manifest,
-        message.sse_type,
+        sse_type,
         message.e_tag,
+        message.sse_metadata if sse_type else b"",
     )
 
 
@@ -62,7 +67,10 @@ def entry_from_pb(directory: str, message: pb.Entry) -> Entry:
     """An entry of `directory` (an absolute path; "" counts as "/")."""
     attributes = message.attributes
     kind, mode = _kind_and_mode(message, attributes)
-    chunks = tuple(map(chunk_from_pb, message.chunks))
+    if len(message.chunks) <= MOST_CHUNKS:
+        chunks = tuple(map(chunk_from_pb, message.chunks))
+    else:
+        chunks = (_too_many(message),)
     remote_size = message.remote_entry.remote_size if message.HasField("remote_entry") else 0
     size = _size(message, attributes, chunks, remote_size)
     md5 = attributes.md5
@@ -86,6 +94,13 @@ def entry_from_pb(directory: str, message: pb.Entry) -> Entry:
         hard_link_id=message.hard_link_id,
         remote_size=max(remote_size, 0),
     )
+
+
+def _too_many(message: pb.Entry) -> Chunk:
+    """In place of a list that costs too much memory: one chunk that spans it, and that nobody can read."""
+    end = max(chunk.offset + chunk.size for chunk in message.chunks)
+    newest_ns = max(chunk.modified_ts_ns for chunk in message.chunks)
+    return Chunk(f"a list of {len(message.chunks)} chunks", 0, max(end, 1), newest_ns)
 
 
 def _md5(md5: bytes, size: int, chunks: tuple[Chunk, ...], content: bytes) -> bytes:

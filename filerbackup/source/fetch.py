@@ -15,7 +15,9 @@ from typing import NamedTuple, TypeVar
 import aiohttp
 from yarl import URL
 
-from filerbackup.filer.access import read_token, tls_context
+from filerbackup.filer.access import filer_token, read_token
+from filerbackup.filer.https import WANTS_TLS, WANTS_TLS_HINT, Https
+from filerbackup.filer.sockets import new_socket
 from filerbackup.filer.warm import MOST_BYTES
 from filerbackup.settings.model import SecuritySettings
 from filerbackup.source.quick import QuickReads
@@ -31,6 +33,8 @@ READ_TIMEOUT_S = 300.0
 _KEEPALIVE_S = 20.0
 """Below the 30 s after which a volume server closes an idle connection."""
 _BUFFER_BYTES = 256 << 10
+_LARGEST_NEEDLE_BYTES = 1 << 32
+"""A volume server keeps the length of a needle in 32 bits."""
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
 _FILE_ID = re.compile(r"(\d{1,10}),[0-9a-fA-F]{8,24}(?:_\d{1,9})?", re.ASCII)
 
@@ -49,11 +53,12 @@ class Verdict(enum.Enum):
 
 
 class Miss(Exception):
-    """One server did not give the chunk."""
+    """One server did not give the chunk. `hint`: what a person can do about it."""
 
-    def __init__(self, verdict: Verdict, text: str) -> None:
+    def __init__(self, verdict: Verdict, text: str, *, hint: str = "") -> None:
         super().__init__(text)
         self.verdict = verdict
+        self.hint = hint
 
 
 class Longer(Exception):
@@ -88,10 +93,9 @@ class ChunkHttp:
     """
 
     def __init__(self, security: SecuritySettings, *, via_filer: bool, connections_per_host: int) -> None:
-        self._scheme = "https" if security.https else "http"
-        self._tls = tls_context(security.https) if security.https else None
-        # A filer makes the volume server's token itself.
-        self._key = None if via_filer else security.volume_read_key
+        self._https = Https(security.https)
+        # A filer makes the volume server's token itself, and may want one of its own.
+        self._key = security.filer_read_key if via_filer else security.volume_read_key
         self._via_filer = via_filer
         self._per_host = connections_per_host
         self._session: aiohttp.ClientSession | None = None
@@ -136,7 +140,8 @@ class ChunkHttp:
                 raise Miss(Verdict.BAD, f"{server} answers {response.status} {said!r} to a range")
             first, last, total = map(int, found.groups())
             length = min(size, total - offset) if at_most else size
-            if (first, last) != (offset, offset + length - 1) or last >= total:
+            is_asked_for = (first, last) == (offset, offset + length - 1)
+            if not is_asked_for or not last < total <= _LARGEST_NEEDLE_BYTES:
                 raise Miss(Verdict.BAD, f"{server} has {said!r}, asked for {size} bytes at {offset}")
             try:
                 data = await _read(response, length)
@@ -177,11 +182,24 @@ class ChunkHttp:
         except OSError as error:
             raise Miss(Verdict.DOWN, f"{server}: {_line(error)}") from None
         if isinstance(answer, int):
-            raise Miss(_verdict(answer), f"{server} answers {answer}")
+            verdict = _verdict(answer)
+            hint = self._token_hint() if verdict is Verdict.REFUSED else ""
+            raise Miss(verdict, f"{server} answers {answer}", hint=hint)
         return answer
 
     def _authorization(self, file_id: str) -> str:
-        return f"Bearer {read_token(self._key, file_id, time.time())}" if self._key else ""
+        if not self._key:
+            return ""
+        now = time.time()
+        token = filer_token(self._key, now) if self._via_filer else read_token(self._key, file_id, now)
+        return f"Bearer {token}"
+
+    def _token_hint(self) -> str:
+        """What to do about an answer of 401 or 403."""
+        key = "jwt.filer_signing.read.key" if self._via_filer else "jwt.signing.read.key"
+        if not self._key:
+            return f"set {key} in security.toml as the cluster has it"
+        return f"{key} in security.toml must be that of the cluster (and the clocks within 10 minutes)"
 
     async def _get(
         self,
@@ -201,16 +219,29 @@ class ChunkHttp:
                 answered = True
                 if response.status in (200, 206):
                     return await accept(response)
-                raise Miss(self._verdict(response), f"{server} answers {response.status}")
-        except aiohttp.ClientSSLError as error:
-            raise Miss(Verdict.REFUSED, f"{server}: TLS: {_line(error)}") from None
-        except TimeoutError:
-            raise Miss(Verdict.DOWN, f"{server} does not answer in time") from None
-        except (aiohttp.ClientResponseError, ValueError) as error:
-            raise Miss(Verdict.BAD, f"{server} does not speak HTTP: {_line(error)}") from None
-        except (aiohttp.ClientError, OSError) as error:
-            verdict = Verdict.BROKEN if answered else Verdict.DOWN
-            raise Miss(verdict, f"{server}: {_line(error)}") from None
+                raise await self._unwanted(server, response)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise await self._failure(server, error, answered=answered) from None
+
+    async def _unwanted(self, server: str, response: aiohttp.ClientResponse) -> Miss:
+        """What another status than 200 or 206 means."""
+        if response.status == 400 and WANTS_TLS.encode() in await response.content.read(200):
+            return Miss(Verdict.REFUSED, f"{server} speaks TLS only", hint=WANTS_TLS_HINT)
+        verdict = self._verdict(response)
+        hint = self._token_hint() if verdict is Verdict.REFUSED else ""
+        return Miss(verdict, f"{server} answers {response.status}", hint=hint)
+
+    async def _failure(self, server: str, error: Exception, *, answered: bool) -> Miss:
+        """What it means that there was no whole answer."""
+        refusal = await self._https.refusal(server, error, answered=answered)
+        if refusal is not None:
+            return Miss(Verdict.REFUSED, refusal.text, hint=refusal.hint)
+        match error:
+            case TimeoutError():
+                return Miss(Verdict.DOWN, f"{server} does not answer in time")
+            case aiohttp.ClientResponseError() | ValueError():
+                return Miss(Verdict.BAD, f"{server} does not speak HTTP: {_line(error)}")
+        return Miss(Verdict.BROKEN if answered else Verdict.DOWN, f"{server}: {_line(error)}")
 
     def _verdict(self, response: aiohttp.ClientResponse) -> Verdict:
         verdict = _verdict(response.status)
@@ -224,7 +255,9 @@ class ChunkHttp:
         path, query = f"/{file_id}", "readDeleted=true"
         if self._via_filer:
             path, query = "/", f"proxyChunkId={file_id}&readDeleted=true"
-        return URL.build(scheme=self._scheme, authority=server, path=path, query_string=query, encoded=True)
+        return URL.build(
+            scheme=self._https.scheme, authority=server, path=path, query_string=query, encoded=True
+        )
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -232,7 +265,8 @@ class ChunkHttp:
                 limit=0,
                 limit_per_host=self._per_host,
                 keepalive_timeout=_KEEPALIVE_S,
-                ssl=self._tls if self._tls is not None else True,
+                socket_factory=new_socket,
+                ssl=self._https.ssl,
             )
             # The pool's queue is not a server's fault: only sock_connect counts for connecting.
             timeout = aiohttp.ClientTimeout(

@@ -13,19 +13,23 @@ from filerbackup.source.content import FileContent
 from filerbackup.source.decode import entry_from_pb
 from filerbackup.source.links import HardLinks
 from filerbackup.source.remote import RemoteEntries
+from filerbackup.source.sse import DataKeys
 from filerbackup.source.subscribe import Subscription
 from filerbackup.source.versions import SUFFIX, Versions
 from filerbackup.source.volumes import Volumes
 from filerbackup.source.walk import TreeWalk
 
 _LOG_DIRECTORY = "/topics/.system/log"
+_LOG_DAYS = 64
+"""Days of which nothing is left but the directory."""
 
 
 class FilerSource:
     """Satisfies `filerbackup.source.base.Source`.
 
     `all_versions`: show a bucket with versions as the filer keeps it, not the current ones alone.
-    `fetch_remote`: have the filer fetch what is only in remote storage, else leave it out.
+    `fetch_remote`: have the filer fetch what is only in remote storage, else leave it out. `keys`: for
+    what the S3 gateway has encrypted, which cannot be read without.
     """
 
     def __init__(
@@ -39,9 +43,11 @@ class FilerSource:
         buckets_directory: str = "/buckets",
         all_versions: bool = False,
         fetch_remote: bool = True,
+        keys: DataKeys | None = None,
     ) -> None:
         self._client = client
         self._volumes = volumes
+        self._keys = keys
         self._root = root
         self._holds = holds
         # Who watches a directory of versions wants to see them.
@@ -57,13 +63,8 @@ class FilerSource:
         return await self._client.now_ns()
 
     async def oldest_log_ns(self) -> int | None:
-        """The minute after which the oldest kept log file begins, from its name YYYY-MM-DD/HH-MM."""
-        days = await self._client.list_page(_LOG_DIRECTORY, "", 4)
-        for day in days:
-            files = await self._client.list_page(f"{_LOG_DIRECTORY}/{day.name}", "", 1)
-            for file in files:
-                return _minute_ns(day.name, file.name)
-        return None
+        """The minute in which the oldest kept log file begins."""
+        return await oldest_log_ns(self._client)
 
     async def subscribe(
         self, since_ns: int, until_ns: int | None = None
@@ -100,8 +101,18 @@ class FilerSource:
     def content(self, entry: Entry) -> Content:
         """The entry's bytes; nothing for a symlink or a bare directory."""
         if entry.kind is EntryKind.FILE or entry.has_body:
-            return FileContent(entry, self._volumes)
+            return FileContent(entry, self._volumes, keys=self._keys)
         return InlineContent(b"")
+
+
+async def oldest_log_ns(client: FilerClient) -> int | None:
+    """The minute in which the oldest kept log file begins, from its name YYYY-MM-DD/HH-MM; else None."""
+    days = await client.list_page(_LOG_DIRECTORY, "", _LOG_DAYS)
+    for day in days:
+        files = await client.list_page(f"{_LOG_DIRECTORY}/{day.name}", "", 1)
+        for file in files:
+            return _minute_ns(day.name, file.name)
+    return None
 
 
 def _minute_ns(day: str, file: str) -> int | None:

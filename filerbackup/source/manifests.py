@@ -22,12 +22,14 @@ from filerbackup.source.decode import chunk_from_pb
 ReadStored = Callable[[Chunk, int], Awaitable[bytes]]
 """All clear bytes that are stored for a chunk, up to a limit."""
 
-LARGEST_MANIFEST_BYTES = 16 << 20
+LARGEST_MANIFEST_BYTES = 4 << 20
 """The filer puts 10,000 chunks into one, which makes some 1.5 MB."""
 
 _DEEPEST = 8
 _MOST_MANIFESTS = 100_000
-_MOST_CHUNKS_AT_ONCE = 2_000_000
+_MOST_CHILDREN = 50_000
+_MOST_CHUNKS_AT_ONCE = 300_000
+"""Half a kilobyte of memory each."""
 
 
 class _Item(NamedTuple):
@@ -36,7 +38,6 @@ class _Item(NamedTuple):
     offset: int
     order: tuple[int, ...]
     chunk: Chunk
-    above: tuple[str, ...]
 
 
 async def resolved_intervals(
@@ -50,20 +51,21 @@ async def resolved_intervals(
         for interval in visible_intervals(chunks, size):
             yield interval
         return
-    pool = [_Item(chunk.offset, (index,), chunk, ()) for index, chunk in enumerate(chunks) if chunk.size]
+    pool = [_Item(chunk.offset, (index,), chunk) for index, chunk in enumerate(chunks) if chunk.size]
     heapq.heapify(pool)
-    position = opened = 0
+    position = 0
+    opened: set[str] = set()
     while pool and position < size:
         group, end = _next_group(pool)
         manifests = [item for item in group if item.chunk.is_manifest]
-        opened += len(manifests)
-        if opened > _MOST_MANIFESTS or len(group) + len(pool) > _MOST_CHUNKS_AT_ONCE:
-            raise Unreadable(f"more than {_MOST_MANIFESTS} manifests or {_MOST_CHUNKS_AT_ONCE} chunks")
         if manifests:
             pool.extend(item for item in group if not item.chunk.is_manifest)
             for item in manifests:
                 if item.offset + item.chunk.size > position:
+                    _open(item, opened)
                     pool.extend(await _children(item, read_stored))
+                    if len(pool) > _MOST_CHUNKS_AT_ONCE:
+                        raise Unreadable(f"more than {_MOST_CHUNKS_AT_ONCE} chunks, one over the other")
             heapq.heapify(pool)
             continue
         end = min(end, size)
@@ -87,10 +89,18 @@ def _next_group(pool: list[_Item]) -> tuple[list[_Item], int]:
     return group, end
 
 
+def _open(item: _Item, opened: set[str]) -> None:
+    """Each manifest once: a list of ten thousand times the same would be read ten thousand times."""
+    file_id = item.chunk.file_id
+    if file_id in opened or len(item.order) > _DEEPEST:
+        raise Unreadable(f"manifest {file_id} refers to itself, is listed twice or is too deep")
+    if len(opened) >= _MOST_MANIFESTS:
+        raise Unreadable(f"more than {_MOST_MANIFESTS} manifests")
+    opened.add(file_id)
+
+
 async def _children(item: _Item, read_stored: ReadStored) -> list[_Item]:
     manifest = item.chunk
-    if manifest.file_id in item.above or len(item.above) >= _DEEPEST:
-        raise Unreadable(f"manifest {manifest.file_id} refers to itself or is too deep")
     data = await read_stored(manifest, LARGEST_MANIFEST_BYTES)
     expected = stored_md5(manifest)
     if expected and await md5_beside(data) != expected:
@@ -99,15 +109,14 @@ async def _children(item: _Item, read_stored: ReadStored) -> list[_Item]:
         listed = pb.FileChunkManifest.FromString(data).chunks
     except DecodeError:
         raise Unreadable(f"manifest {manifest.file_id} cannot be decoded") from None
+    if len(listed) > _MOST_CHILDREN:
+        raise Unreadable(f"manifest {manifest.file_id} lists {len(listed)} chunks")
     children = [chunk_from_pb(message) for message in listed]
     # An empty body is a valid message: without this a lost manifest would read as zeros.
     begin = min((chunk.offset for chunk in children), default=-1)
     end = max((chunk.offset + chunk.size for chunk in children), default=-1)
     if begin != manifest.offset or end < manifest.offset + manifest.size:
         raise Unreadable(f"manifest {manifest.file_id} does not list what it spans")
-    above = (*item.above, manifest.file_id)
     return [
-        _Item(chunk.offset, (*item.order, index), chunk, above)
-        for index, chunk in enumerate(children)
-        if chunk.size
+        _Item(chunk.offset, (*item.order, index), chunk) for index, chunk in enumerate(children) if chunk.size
     ]

@@ -11,12 +11,16 @@ import grpc.aio
 
 from filerbackup.errors import SourceUnreachable
 from filerbackup.events import Delete, Event, Heartbeat, Marker, Rename, Upsert
-from filerbackup.filer.client import FilerClient, describe
+from filerbackup.filer.client import FilerClient, describe, is_too_large
 from filerbackup.filer.stubs import filer_pb2 as pb
 from filerbackup.source.decode import chunk_from_pb, entry_from_pb
 
 SILENCE_S = 30.0
 """A caught-up filer sends a heartbeat every 5 s; one that is silent for this long is gone."""
+
+
+MOST_AT_ONCE = 4096
+"""Events and their chunks in one batch."""
 
 
 class Subscription:
@@ -32,27 +36,36 @@ class Subscription:
         self._prefix = path_prefix
         self._client_id = random.randrange(1, 1 << 31)
         self._epoch = 0
+        self._batching = True
 
     async def events(self, since_ns: int, until_ns: int | None) -> AsyncGenerator[Sequence[Event], None]:
         """Batches after `since_ns`, up to `until_ns` if given. Raises SourceUnreachable."""
         self._epoch += 1
         address = self._client.current
-        call = self._client.stub(address).SubscribeMetadata(self._request(since_ns, until_ns or 0))
+        stub = self._client.stub(address)
+        call = stub.SubscribeMetadata(self._request(since_ns, until_ns or 0))
         try:
             while True:
                 async with asyncio.timeout(SILENCE_S):
                     response = await call.read()
                 if not isinstance(response, pb.SubscribeMetadataResponse):
                     break
-                if batch := list(_events(response)):
+                for batch in _batches(_events(response)):
                     yield batch
         except TimeoutError:
+            self._client.abandon(address, stub)
             self._client.move_on(address)
             raise SourceUnreachable(
                 f"filer {address.grpc}: the stream was silent for {SILENCE_S:.0f} s"
             ) from None
         except grpc.aio.AioRpcError as error:
-            self._client.move_on(address)
+            if not is_too_large(error):
+                self._client.move_on(address)
+            elif self._batching:
+                # Large entries, many of them in one message: one at a time is slower and always fits.
+                self._batching = False
+            else:
+                self._client.expect_large(address, stub)
             raise SourceUnreachable(describe(address, error)) from None
         finally:
             call.cancel()
@@ -67,9 +80,33 @@ class Subscription:
             until_ns=until_ns,
             client_id=self._client_id,
             client_epoch=self._epoch,
-            client_supports_batching=True,
+            client_supports_batching=self._batching,
             client_supports_idle_heartbeat=True,
         )
+
+
+def _batches(events: Iterator[Event]) -> Iterator[Sequence[Event]]:
+    """Parts of what came at once: decoded, chunks take five times the memory."""
+    batch: list[Event] = []
+    size = 0
+    for event in events:
+        batch.append(event)
+        size += 1 + _chunks_of(event)
+        if size >= MOST_AT_ONCE:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _chunks_of(event: Event) -> int:
+    match event:
+        case Upsert(entry=entry) | Delete(entry=entry):
+            return len(entry.chunks)
+        case Rename(old=old, new=new):
+            return len(old.chunks) + len(new.chunks)
+        case _:
+            return 0
 
 
 def _events(response: pb.SubscribeMetadataResponse) -> Iterator[Event]:

@@ -8,12 +8,12 @@ come after it: a few at most. They are looked up, so that no more than one page 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import TypeVar
 
 from filerbackup.events import Entry
+from filerbackup.source.together import together
 from filerbackup.source.versions import SUFFIX, Versions, is_version_file, is_versions_name
 
 T = TypeVar("T")
@@ -99,7 +99,5 @@ async def _all(ask: Callable[[T], Awaitable[R]], items: Iterable[T]) -> list[tup
 
     while rest:
         now, rest = rest[:_AT_ONCE], rest[_AT_ONCE:]
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(item)) for item in now]
-        answers += [task.result() for task in tasks]
+        answers += await together(one(item) for item in now)
     return answers

@@ -16,7 +16,6 @@ Which version is current is always asked of the live filer, never concluded from
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from typing import NamedTuple, Protocol
 from filerbackup.events import Delete, Entry, EntryKind, Event, Marker, Rename, Upsert
 from filerbackup.filer.stubs import filer_pb2 as pb
 from filerbackup.source.decode import entry_from_pb, join_path
+from filerbackup.source.together import together
 
 SUFFIX = ".versions"
 MANY = 1024
@@ -129,10 +129,7 @@ class Versions:
     async def _find(self, path: str) -> _Found:
         if path.endswith("/" + SUFFIX):
             return _Found(None)
-        async with asyncio.TaskGroup() as group:
-            asked_own = group.create_task(self._entry(path))
-            asked_directory = group.create_task(self._entry(path + SUFFIX))
-        own, directory = asked_own.result(), asked_directory.result()
+        own, directory = await together([self._entry(path), self._entry(path + SUFFIX)])
         if own is not None and (
             is_version_file(own) or (is_versions_name(own) and not await self.is_ordinary(own))
         ):
@@ -188,9 +185,8 @@ class Versions:
         found: dict[str, _Found] = {}
         for at in range(0, len(paths), _AT_ONCE):
             some = paths[at : at + _AT_ONCE]
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._find(path)) for path in some]
-            found.update((path, task.result()) for path, task in zip(some, tasks, strict=True))
+            answers = await together(self._find(path) for path in some)
+            found.update(zip(some, answers, strict=True))
         return found
 
 

@@ -35,13 +35,13 @@ T = TypeVar("T")
 PIECE_BYTES = 4 << 20
 """The most that one ranged read asks for."""
 
-_LARGEST_STORED_BYTES = 64 << 20
-"""Of a chunk that has to be fetched whole and whose stored length its size does not tell."""
+_LARGEST_STORED_BYTES = 32 << 20
+"""Of an encrypted chunk that was truncated: its size does not tell how much is stored."""
+_TRUNCATED_AT_ONCE = 1
 _WORTH_A_THREAD_BYTES = 256 << 10
 _SUSPECT_S = 15.0
 _PAUSE_S = 0.5
 _SERVING_S = 60.0
-_REFUSED_HINT = "set jwt.signing.read.key (and https.client) in security.toml as the cluster has them"
 _FILER_TRIES = 3
 
 
@@ -80,6 +80,7 @@ class Volumes:
             via_filer=self._via_filer,
             connections_per_host=connections_per_host,
         )
+        self._truncated = asyncio.Semaphore(_TRUNCATED_AT_ONCE)
         self._suspect_until: dict[str, float] = {}
         self._served_at: dict[str, float] = {}
 
@@ -105,7 +106,7 @@ class Volumes:
         """All clear bytes that are stored for a chunk whose size says nothing of them: a manifest."""
 
         async def fetch(server: str) -> bytes:
-            data = await self._stored(server, chunk, limit)
+            data = await self._stored_within(server, chunk, limit)
             if len(data) > limit:
                 raise Miss(Verdict.BAD, f"{server} has more than {limit} bytes")
             return data
@@ -126,6 +127,11 @@ class Volumes:
             position += len(data)
         return Stored(total, md5_of_all.digest(), md5_of_chunk.digest())
 
+    async def try_out(self, file_id: str) -> None:
+        """Read one byte of a chunk: whether we may. Raises what every read raises."""
+        chunk = Chunk(file_id, offset=0, size=1, modified_ts_ns=0)
+        await self._anywhere(chunk, lambda server: self._http.range(server, file_id, 0, 1, at_most=True))
+
     async def close(self) -> None:
         """Close connections and stop lookups."""
         await self._locations.close()
@@ -140,7 +146,10 @@ class Volumes:
             return await self._head(server, chunk)
 
     async def _compressed(self, server: str, chunk: Chunk) -> bytes:
-        data = await self._stored(server, chunk, chunk.size)
+        try:
+            data = await self._stored(server, chunk, chunk.size)
+        except Longer:
+            return await self._head(server, chunk)
         if len(data) > chunk.size:
             return await self._head(server, chunk)
         if len(data) < chunk.size:
@@ -148,22 +157,34 @@ class Volumes:
         return data
 
     async def _encrypted(self, server: str, chunk: Chunk) -> bytes:
-        data = await self._stored(server, chunk, chunk.size)
+        try:
+            data = await self._stored(server, chunk, chunk.size)
+        except Longer:
+            # Nobody has planned for so much memory.
+            async with self._truncated:
+                most = max(chunk.size, _LARGEST_STORED_BYTES)
+                data = await self._stored_within(server, chunk, most)
         if len(data) < chunk.size:
             raise Miss(Verdict.BAD, f"{server} has {len(data)} bytes of {chunk.size}")
         return data
+
+    async def _stored_within(self, server: str, chunk: Chunk, limit: int) -> bytes:
+        try:
+            return await self._stored(server, chunk, limit)
+        except Longer:
+            raise Miss(Verdict.BAD, f"{server} has more than a chunk of {limit} bytes can be") from None
 
     async def _head(self, server: str, chunk: Chunk) -> bytes:
         """Of more than the chunk's size: truncated, if the server stands by it when asked for a range."""
         return (await self._http.range(server, chunk.file_id, 0, chunk.size)).data
 
     async def _stored(self, server: str, chunk: Chunk, limit: int) -> bytes:
-        """Everything in the clear, cut off beyond `limit` + 1 bytes if it was compressed."""
+        """Everything in the clear, cut off beyond `limit` + 1 bytes if it was compressed.
+
+        Raises Longer when more is stored than can come from so many bytes.
+        """
         encoding = "gzip" if chunk.is_compressed and not chunk.cipher_key else "identity"
-        try:
-            body = await self._http.stored(server, chunk.file_id, _stored_limit(limit), encoding=encoding)
-        except Longer:
-            raise Miss(Verdict.BAD, f"{server} has more than a chunk of {limit} bytes can be") from None
+        body = await self._http.stored(server, chunk.file_id, _stored_limit(limit), encoding=encoding)
         data = body.data
         try:
             if chunk.cipher_key:
@@ -190,13 +211,13 @@ class Volumes:
             try:
                 return await self._one(server, fetch)
             except Miss as miss:
-                misses[server] = miss
+                misses[server] = _light(miss)
         fresh = await self._again(volume_id, servers, misses)
         for server in self._in_order(fresh):
             try:
                 return await self._one(server, fetch)
             except Miss as miss:
-                misses[server] = miss
+                misses[server] = _light(miss)
         raise await self._meaning(chunk, volume_id, misses)
 
     async def _one(self, server: str, fetch: Callable[[str], Awaitable[T]]) -> T:
@@ -257,7 +278,8 @@ class Volumes:
             if Verdict.DOWN in verdicts and not await self._locations.find(volume_id):
                 return nowhere
         if Verdict.REFUSED in verdicts:
-            return SourceRefused(what, hint=_REFUSED_HINT)
+            hints = (miss.hint for miss in misses.values() if miss.verdict is Verdict.REFUSED)
+            return SourceRefused(what, hint=next(hints))
         if verdicts & {Verdict.DOWN, Verdict.BUSY}:
             return SourceUnreachable(what)
         if Verdict.BROKEN in verdicts:
@@ -276,9 +298,15 @@ class Volumes:
         )
 
 
+def _light(miss: Miss) -> Miss:
+    """Without the frames that hold on to what was read, while other servers are asked."""
+    miss.__context__ = None
+    return miss.with_traceback(None)
+
+
 def _stored_limit(clear_size: int) -> int:
-    """Generous: gzip may grow by a little, and a truncated chunk is stored as it was before."""
-    return max(clear_size + clear_size // 64 + 4096 + CIPHER_OVERHEAD_BYTES, _LARGEST_STORED_BYTES)
+    """Generous: gzip may grow by a little."""
+    return clear_size + clear_size // 64 + 4096 + CIPHER_OVERHEAD_BYTES
 
 
 async def _maybe_in_thread(size: int, function: Callable[..., bytes], *arguments: object) -> bytes:

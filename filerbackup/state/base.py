@@ -147,14 +147,26 @@ class GuardRecord:
 
 
 class CheckpointStore(Protocol):
-    """One (source folder, sink)'s checkpoint."""
+    """One (source folder, sink)'s checkpoint.
+
+    Who has the lease takes over before it loads. From then on nothing that an earlier holder stores,
+    however late, is loaded by anybody.
+    """
 
     async def load(self) -> Checkpoint | None:
         """The newest that any filer has, or None when every filer that answered has none."""
         ...
 
+    async def take_over(self, holder: str) -> None:
+        """Begin a term of `holder`, with what was stored last as its start."""
+        ...
+
+    async def confirm(self) -> None:
+        """Raises LeaseLost when another one has begun a term since ours."""
+        ...
+
     async def save(self, checkpoint: Checkpoint) -> None:
-        """Replace it."""
+        """Replace it. Raises LeaseLost when another one has begun a term since ours."""
         ...
 
     async def delete(self) -> None:
@@ -221,6 +233,10 @@ class HeldStore(Protocol):
 class StatusStore(Protocol):
     """Where one (source folder, sink)'s process says how it is."""
 
+    async def load(self) -> Status | None:
+        """What was said last, or None."""
+        ...
+
     async def save(self, status: Status) -> None:
         """Replace it."""
         ...
@@ -237,6 +253,11 @@ class Lease(Protocol):
     @property
     def generation(self) -> int:
         """Grows with each new holder while the filer lives."""
+        ...
+
+    @property
+    def lasts_s(self) -> float:
+        """How long it lasts after a renewal: so long another one may still write."""
         ...
 
     @property

@@ -2,47 +2,142 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from dataclasses import asdict, replace
+import secrets
+import time
+from dataclasses import asdict, dataclass, replace
 
-from filerbackup.errors import StateError
+from filerbackup.errors import LeaseLost, StateError
 from filerbackup.state.base import Checkpoint, Phase, Status
 from filerbackup.state.kv import KeyValues, decode_record, decode_weed_offset
 from filerbackup.state.pair import Pair, weed_checkpoint_keys
+from filerbackup.state.records import built
 
 FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """The record under a pair's own key: whose turn it is.
+
+    `slot`: where that holder stores how far it got; empty: nowhere but in the head itself. `start`: the
+    checkpoint that it took over, or None when there was none. Before there were terms, a head was a
+    checkpoint and nothing else.
+    """
+
+    start: Checkpoint | None
+    term: int = 0
+    slot: str = ""
+    taken_by: str = ""
+    taken_ns: int = 0
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """The highest counts. Of two with one term, only one can be of a holder that has its lease."""
+        start = self.start
+        return (self.term, self.taken_ns, start.updated_ns if start else 0)
 
 
 class FilerCheckpoints:
     """Satisfies `filerbackup.state.base.CheckpointStore`.
 
-    The value is `{"version": 1, "offset_ns": …, "phase": …, "pair": {…}, …}`; `offset_ns` as stored
-    is the checkpoint itself, a resume subscribes from one nanosecond before it.
+    The filer's key-value pairs know no compare-and-swap, and a request may arrive long after its sender
+    was declared dead. So no holder ever writes where another one does. Who takes over stores a *head*
+    under the pair's key: the next term, the name of a *slot* that is its own, and the checkpoint that it
+    found. From then on it writes to its slot only, and a reader follows the head of the highest term.
+
+    Both are `{"version": 1, "term": …, "slot": …, "pair": {…}, "offset_ns": …, …}`, a slot with an empty
+    `slot`; `offset_ns` is null where there was no checkpoint, and as stored it is the checkpoint itself.
     """
 
     def __init__(self, values: KeyValues, pair: Pair, weed_identity: tuple[str, ...] = ()) -> None:
         self._values = values
         self._pair = pair
         self._weed_identity = weed_identity
+        self._own: _Head | None = None
 
     async def load(self) -> Checkpoint | None:
-        """The newest of all filers."""
-        found = [_decode(raw) for raw in await self._values.get_all(self._pair.checkpoint_key)]
-        return max(found, key=lambda checkpoint: (checkpoint.updated_ns, checkpoint.offset_ns), default=None)
+        """What the newest holder stored; of several filers the newest record."""
+        head = await self._head()
+        return None if head is None else await self._newest(head)
+
+    async def take_over(self, holder: str) -> None:
+        """From now on `save` is ours. Raises StateError; call it only with the lease in hand."""
+        head = await self._head()
+        found, term = (None, 0) if head is None else (await self._newest(head), head.term)
+        slot = f"{term + 1}-{secrets.token_hex(8)}"
+        await self._store(_Head(found, term + 1, slot, holder, time.time_ns()))
+        if head is not None and head.slot:
+            await self._values.put(self._slot_key(head.slot), b"")
+
+    async def confirm(self) -> None:
+        """Raises LeaseLost when another one has taken over since `take_over`, StateError."""
+        if self._own is not None:
+            await self._is_known(self._own)
 
     async def save(self, checkpoint: Checkpoint) -> None:
-        """Replace it."""
-        record = {
-            "version": FORMAT_VERSION,
-            "pair": asdict(self._pair),
-            **asdict(checkpoint),
-            "phase": checkpoint.phase.value,
-        }
-        await self._values.put(self._pair.checkpoint_key, json.dumps(record).encode())
+        """Replace it. Raises LeaseLost when another one has taken over, StateError.
+
+        Without `take_over` it is a hand's: it ends the term of whoever had one.
+        """
+        own = self._own
+        if own is None:
+            head = await self._head()
+            term = head.term if head else 0
+            await self._store(_Head(checkpoint, term + 1, "", checkpoint.holder, checkpoint.updated_ns))
+            self._own = None
+            return
+        if not await self._is_known(own):
+            # A filer that never got it, or has lost it: it has to know whose turn it is.
+            await self._store(replace(own, start=checkpoint))
+        await self._values.put(self._slot_key(own.slot), self._encoded(_Head(checkpoint, own.term)))
 
     async def delete(self) -> None:
-        """Forget it."""
-        await self._values.put(self._pair.checkpoint_key, b"")
+        """Forget it. The term stays, so that a late record of an earlier holder counts for nothing."""
+        raws = await self._values.get_all(self._pair.checkpoint_key)
+        terms = []
+        for raw in raws:
+            with contextlib.suppress(StateError):
+                terms.append(_decode(raw).term)
+        if raws:
+            await self._store(_Head(None, max(terms, default=0) + 1, "", "", time.time_ns()))
+        self._own = None
+
+    async def _is_known(self, own: _Head) -> bool:
+        """Whether the newest head is ours; False when there is none, or an older one. Raises LeaseLost."""
+        head = await self._head()
+        if head is None or head.term < own.term:
+            return False
+        if (head.term, head.slot) != (own.term, own.slot):
+            raise LeaseLost(f"{head.taken_by or 'another process'} has taken over this folder and sink")
+        return True
+
+    async def _head(self) -> _Head | None:
+        """The newest of all filers."""
+        heads = [_decode(raw) for raw in await self._values.get_all(self._pair.checkpoint_key)]
+        return max(heads, key=lambda head: head.order, default=None)
+
+    async def _newest(self, head: _Head) -> Checkpoint | None:
+        """How far the holder with that head got: by its slot, or, before it stored anything, its start."""
+        if not head.slot:
+            return head.start
+        slots = [_decode(raw) for raw in await self._values.get_all(self._slot_key(head.slot))]
+        return max(slots, key=lambda slot: slot.order, default=head).start
+
+    async def _store(self, head: _Head) -> None:
+        await self._values.put(self._pair.checkpoint_key, self._encoded(head))
+        self._own = head
+
+    def _slot_key(self, slot: str) -> bytes:
+        return self._pair.checkpoint_key + b"/" + slot.encode()
+
+    def _encoded(self, head: _Head) -> bytes:
+        record = {"version": FORMAT_VERSION, "pair": asdict(self._pair), **asdict(head), "offset_ns": None}
+        del record["start"]
+        if head.start is not None:
+            record |= {**asdict(head.start), "phase": head.start.phase.value}
+        return json.dumps(record).encode()
 
     async def weed_offset_ns(self) -> int | None:
         """Where `weed filer.backup` stopped for the same sink, or None."""
@@ -67,8 +162,10 @@ class FilerStatus:
         for raw in await self._values.get_all(self._pair.status_key):
             record = decode_record(raw)
             if record and record.get("version") == FORMAT_VERSION:
-                known = {name: record[name] for name in Status.__dataclass_fields__ if name in record}
-                found.append(Status(**known))
+                try:
+                    found.append(built(Status, record))
+                except ValueError:
+                    raise StateError("the stored status cannot be read") from None
         return max(found, key=lambda status: status.updated_ns, default=None)
 
     async def save(self, status: Status) -> None:
@@ -77,19 +174,24 @@ class FilerStatus:
         await self._values.put(self._pair.status_key, json.dumps(record).encode())
 
 
-def _decode(raw: bytes) -> Checkpoint:
+def _decode(raw: bytes) -> _Head:
+    """A head or a slot. Raises StateError."""
     record = decode_record(raw)
-    if record is None or not isinstance(record.get("offset_ns"), int):
-        raise StateError("the stored checkpoint cannot be read", hint="filerbackup checkpoint reset")
+    if record is None:
+        raise _unreadable()
     if record.get("version") != FORMAT_VERSION:
         raise StateError(
             f"the stored checkpoint has format {record.get('version')!r}, known is {FORMAT_VERSION}",
             hint="upgrade filerbackup",
         )
-    known = {name: record[name] for name in Checkpoint.__dataclass_fields__ if name in record}
     try:
-        return replace(Checkpoint(**known), phase=Phase(record.get("phase")))
-    except (TypeError, ValueError):
-        raise StateError(
-            "the stored checkpoint cannot be read", hint="filerbackup checkpoint reset"
-        ) from None
+        start = None
+        if record.get("offset_ns") is not None or "term" not in record:
+            start = built(Checkpoint, record, phase=Phase(record.get("phase")))
+        return built(_Head, record, start=start)
+    except ValueError:
+        raise _unreadable() from None
+
+
+def _unreadable() -> StateError:
+    return StateError("the stored checkpoint cannot be read", hint="filerbackup checkpoint reset")

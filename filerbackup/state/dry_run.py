@@ -12,6 +12,9 @@ from filerbackup.state.held import FilerHeldDeletes
 class DryRunCheckpoints(FilerCheckpoints):
     """Loads, and forgets what it is told to save."""
 
+    async def take_over(self, holder: str) -> None:
+        """Nothing."""
+
     async def save(self, checkpoint: Checkpoint) -> None:
         """Nothing."""
 

@@ -10,7 +10,7 @@ The process that has the lease writes the first and the last, a person's command
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 from filerbackup.errors import FilerBackupError, StateError
@@ -20,13 +20,14 @@ from filerbackup.state.base import Decision, DeleteWish, GuardRecord, HeldDelete
 from filerbackup.state.kv import decode_record
 from filerbackup.state.letters import remove_entry, write_entry
 from filerbackup.state.pair import Pair
+from filerbackup.state.records import built, checked
 
 FORMAT_VERSION = 1
 _RECORD = "delete-guard.json"
 _WISH = "delete-wish.json"
 _PAGE = 8
 """Batches at a time: a thousand long names each are a few megabytes."""
-_KNOWN = {field.name for field in fields(GuardRecord)}
+_MOST_DIGITS = 18
 
 
 class FilerHeldDeletes:
@@ -43,11 +44,12 @@ class FilerHeldDeletes:
         if found is None:
             return GuardRecord()
         try:
-            known: dict[str, Any] = {name: found[name] for name in found if name in _KNOWN}
-            known["allowed"] = tuple(int(number) for number in found["allowed"])
+            known: dict[str, Any] = {"allowed": tuple(checked(number, int) for number in found["allowed"])}
             for name in ("counts", "compared"):
-                known[name] = tuple((int(start), int(count)) for start, count in found[name])
-            return GuardRecord(**known)
+                known[name] = tuple(
+                    (checked(start, int), checked(count, int)) for start, count in found[name]
+                )
+            return built(GuardRecord, found, **known)
         except (KeyError, TypeError, ValueError):
             raise self._unreadable(self._pair_directory, _RECORD) from None
 
@@ -91,7 +93,7 @@ class FilerHeldDeletes:
         if found is None:
             return None
         try:
-            return DeleteWish(Decision(found["decision"]), int(found["asked_ns"]), bool(found["kept"]))
+            return built(DeleteWish, found, decision=Decision(found["decision"]))
         except (KeyError, TypeError, ValueError):
             raise self._unreadable(self._pair_directory, _WISH) from None
 
@@ -128,13 +130,13 @@ class FilerHeldDeletes:
     def _deletes(self, entry: pb.Entry) -> Sequence[HeldDelete]:
         try:
             pairs = self._decoded(entry, self._directory)["deletes"]
-            return [HeldDelete(str(key), str(path)) for key, path in pairs]
+            return [HeldDelete(checked(key, str), checked(path, str)) for key, path in pairs]
         except (KeyError, TypeError, ValueError):
             raise self._unreadable(self._directory, entry.name) from None
 
     def _number(self, entry: pb.Entry) -> int:
         digits = entry.name.removesuffix(".json")
-        if not (digits.isascii() and digits.isdigit()):
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS):
             raise self._unreadable(self._directory, entry.name)
         return int(digits)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import struct
 from typing import Any
 
@@ -13,6 +12,7 @@ import grpc.aio
 from filerbackup.errors import FilerBackupError, StateError
 from filerbackup.filer.client import CALL_TIMEOUT_S, FilerAddress, FilerClient, describe
 from filerbackup.filer.stubs import filer_pb2 as pb
+from filerbackup.state import records
 
 
 class KeyValues:
@@ -66,15 +66,20 @@ class KeyValues:
 def decode_record(raw: bytes) -> dict[str, Any] | None:
     """A JSON object, or None for anything else (another program's value, a future format)."""
     try:
-        record = json.loads(raw)
+        return records.parse_object(raw)
     except ValueError:
         return None
-    return record if isinstance(record, dict) else None
 
 
-def decode_weed_offset(raw: bytes) -> int | None:
-    """Weed's checkpoint: eight bytes, big-endian nanoseconds."""
-    return struct.unpack(">Q", raw)[0] if len(raw) == 8 else None
+def decode_weed_offset(raw: bytes) -> int:
+    """Weed's checkpoint: eight bytes, big-endian nanoseconds, 0 for none. Raises StateError."""
+    offset_ns: int = struct.unpack(">q", raw)[0] if len(raw) == 8 else -1
+    if offset_ns < 0:
+        raise StateError(
+            f"the checkpoint of weed filer.backup cannot be read: {len(raw)} bytes that are no time",
+            hint="start with a snapshot or a time instead of weed's checkpoint",
+        )
+    return offset_ns
 
 
 def encode_weed_offset(offset_ns: int) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable
 
 from filerbackup.errors import FilerBackupError, LeaseLost, StateError
@@ -15,6 +16,12 @@ LEASE_S = 15
 """How long a holder that has died keeps others waiting, at most."""
 STOP_BEFORE_S = 3.0
 """A holder that could not renew stops writing this long before the filer would give the lease away."""
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def lease_clock() -> float:
+    """Seconds; goes on while the machine sleeps, because the filer's clock does. For any thread."""
+    return time.clock_gettime(_CLOCK)
 
 
 def owner_name() -> str:
@@ -47,6 +54,11 @@ class FilerLease:
     def restarts(self) -> int:
         """How often the filer had forgotten it."""
         return self._restarts
+
+    @property
+    def lasts_s(self) -> float:
+        """How long it lasts after a renewal."""
+        return LEASE_S
 
     @property
     def left_s(self) -> float:

@@ -7,20 +7,20 @@ import stat
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
-from filerbackup.errors import FilerBackupError, StateError
+from filerbackup.errors import FilerBackupError, StateError, UsageError
 from filerbackup.filer.client import FilerClient
 from filerbackup.filer.stubs import filer_pb2 as pb
 from filerbackup.state.base import STATE_DIRECTORY, DeadLetter
 from filerbackup.state.pair import Pair
+from filerbackup.state.records import built, checked, parse_object
 
 _PAGE = 1000
 _PAIR_FILE = "pair.json"
 _CLUSTER_FILE = "cluster.json"
 _ALREADY_EXISTS = 5
-_KNOWN = {field.name for field in fields(DeadLetter)}
 
 
 class FilerDeadLetters:
@@ -41,11 +41,13 @@ class FilerDeadLetters:
     async def all(self) -> Sequence[DeadLetter]:
         """All, oldest first."""
         letters = []
-        for record in await read_entries(self._client, self._directory):
+        for name, record in (await read_entries(self._client, self._directory)).items():
             try:
-                letters.append(DeadLetter(**{name: record[name] for name in record if name in _KNOWN}))
-            except TypeError:
-                raise StateError(f"a dead letter in {self._directory} cannot be read") from None
+                letters.append(built(DeadLetter, record))
+            except ValueError:
+                raise StateError(
+                    f"{self._directory}/{name} cannot be read", hint="look at it; remove it to forget it"
+                ) from None
         return sorted(letters, key=lambda letter: (letter.ts_ns, letter.key))
 
 
@@ -70,8 +72,8 @@ class PairDirectory:
             entry = await self._client.lookup(STATE_DIRECTORY, _CLUSTER_FILE)
             if entry is not None:
                 try:
-                    return str(json.loads(entry.content)["cluster"])
-                except (ValueError, KeyError, TypeError):
+                    return checked(parse_object(entry.content).get("cluster"), str)
+                except ValueError:
                     raise StateError(f"{STATE_DIRECTORY}/{_CLUSTER_FILE} cannot be read") from None
             if not create:
                 return ""
@@ -87,12 +89,31 @@ class PairDirectory:
             for directory in directories:
                 entry = await self._client.lookup(f"{STATE_DIRECTORY}/{directory.name}", _PAIR_FILE)
                 if entry is not None:
-                    pairs.append(Pair(**json.loads(entry.content)))
+                    pairs.append(built(Pair, parse_object(entry.content)))
         except FilerBackupError as error:
             raise StateError(f"cannot list what is backed up: {error}") from None
-        except (TypeError, ValueError):
+        except ValueError:
             raise StateError(f"an entry below {STATE_DIRECTORY} cannot be read") from None
         return pairs
+
+
+async def require_cluster(client: FilerClient, cluster: str) -> None:
+    """Raises UsageError when the filer holds another namespace than it did, StateError, SourceUnreachable.
+
+    Its empty tree, or its other one, must not be taken for what became of ours.
+    """
+    found = await PairDirectory(client).cluster_id(create=False)
+    if found == cluster:
+        return
+    if not found:
+        raise StateError(
+            f"{STATE_DIRECTORY}/{_CLUSTER_FILE} is gone from the filer: was it replaced?",
+            hint="when this is the source that you mean, restart filerbackup",
+        )
+    raise UsageError(
+        f"the filer was replaced by one of another cluster: it was {cluster}, and is {found}",
+        hint="when this is the source that you mean, restart filerbackup",
+    )
 
 
 async def write_entry(
@@ -136,8 +157,8 @@ async def remove_entry(client: FilerClient, directory: str, name: str) -> bool:
     return True
 
 
-async def read_entries(client: FilerClient, directory: str) -> list[dict[str, Any]]:
-    """All JSON objects that `write_entry` stored in a directory. Raises StateError."""
+async def read_entries(client: FilerClient, directory: str) -> dict[str, dict[str, Any]]:
+    """All JSON objects that `write_entry` stored in a directory, by name. Raises StateError."""
     records: dict[str, dict[str, Any]] = {}
     last = ""
     while True:
@@ -147,9 +168,9 @@ async def read_entries(client: FilerClient, directory: str) -> list[dict[str, An
             raise StateError(f"cannot list {directory}: {error}") from None
         for entry in page:
             try:
-                records[entry.name] = json.loads(entry.content)
+                records[entry.name] = parse_object(entry.content)
             except ValueError:
                 raise StateError(f"{directory}/{entry.name} cannot be read") from None
         if len(page) < _PAGE:
-            return list(records.values())
+            return records
         last = page[-1].name

@@ -25,9 +25,9 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 @contextlib.asynccontextmanager
-async def opened(directory: Path) -> AsyncIterator[LocalSink]:
+async def opened(directory: Path, *, keep_set_id: bool = False) -> AsyncIterator[LocalSink]:
     """An open sink on the directory."""
-    sink = LocalSink(LocalSettings("local", directory=str(directory)))
+    sink = LocalSink(LocalSettings("local", directory=str(directory), keep_set_id=keep_set_id))
     await sink.open()
     try:
         yield sink

@@ -57,6 +57,15 @@ def test_the_filer_is_down_at_the_start(tmp_path: Path, command: str) -> None:
         assert "Traceback" not in done.stderr
 
 
+def test_a_stop_while_the_filer_is_waited_for(tmp_path: Path) -> None:
+    config = f'[filerbackup]\nfiler = "127.0.0.1:{free_port()}"\n' + local_sink(tmp_path / "copy")
+    with daemon(tmp_path / "d", config) as process:
+        process.start("--connect-timeout", "60s", "--log-level", "debug")
+        wait_until(lambda: "_cygrpc" in process.log, what=lambda: process.log)
+        time.sleep(1.0)
+        assert process.stop(timeout=10) == 0, process.log
+
+
 def test_the_filer_comes_up_late(tmp_path: Path) -> None:
     server = WeedServer(tmp_path / "weed")
     config = general(server, "/") + local_sink(tmp_path / "copy")

@@ -54,6 +54,10 @@ async def everything(sink: LocalSink, below: str) -> None:
             lambda key=key: sink.write(key, file_entry(key, 1 << 20), StreamedContent(1 << 20)),
             lambda key=key: sink.write(key, symlink_entry(key, "x"), NOTHING),
             lambda key=key: sink.write(key, directory_entry(key, mode=0o700), NOTHING),
+            lambda key=key: sink.update(key, file_entry(key, 8, mode=0o666)),
+            lambda key=key: sink.stat(key),
+            lambda: keys(sink, f"{below}/"),
+            lambda: sink.move("stolen", f"{below}/stolen", file_entry("stolen", 8)),
             lambda: sink.delete_tree(below),
             sink.flush,
         ):
@@ -197,7 +201,7 @@ async def test_a_planted_workspace_leads_nowhere(tmp_path: Path, outside: Path) 
         ]
     ):
         if target:
-            (planted / f"note-{number}").symlink_to(target)
+            (planted / f"note-{number}").symlink_to(str(target))
     (planted / "link").symlink_to(outside)
     (planted / "directory").symlink_to(outside / "d")
     (copies / ".filerbackup" / "tmp" / "linked").symlink_to(outside)

@@ -164,7 +164,7 @@ async def test_parents_are_private_until_the_source_says_otherwise(tmp_path: Pat
 @needs_root
 async def test_root_gives_copies_to_their_owners(tmp_path: Path) -> None:
     directory = tmp_path / "copies"
-    async with opened(directory) as sink:
+    async with opened(directory, keep_set_id=True) as sink:
         for mode in (0o640, 0o4755, 0o2755):
             entry = dataclasses.replace(file_entry("f", 4, mode=mode), uid=1234, gid=4321)
             await write(sink, "f", entry=entry)
@@ -183,7 +183,7 @@ async def test_root_gives_copies_to_their_owners(tmp_path: Path) -> None:
 
 @needs_root
 async def test_an_owner_that_cannot_be_given_gets_no_set_id_bits(tmp_path: Path) -> None:
-    async with opened(tmp_path / "copies") as sink:
+    async with opened(tmp_path / "copies", keep_set_id=True) as sink:
         entry = dataclasses.replace(file_entry("f", 4, mode=0o6755), uid=0xFFFFFFFF, gid=0)
         await write(sink, "f", entry=entry)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from filerbackup.errors import SinkError, SinkUnavailable
 from filerbackup.events import Entry
+from filerbackup.sinks.local import threads
 from filerbackup.sinks.local.threads import Workers
 from filerbackup.sinks.local.tree import Tree
 from tests.contract.contents import (
@@ -132,6 +134,28 @@ async def test_a_step_that_hangs_does_not_hold_up_the_others() -> None:
     let_go.set()
     await hanging
     await workers.close()
+
+
+@pytest.mark.parametrize("kind", ["short", "long"])
+async def test_a_file_system_that_does_not_answer_is_said(
+    kind: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "STUCK_S", 0.1)
+    workers = Workers(8)
+    let_go = threading.Event()
+    hanging = asyncio.create_task(getattr(workers, kind)(lambda: let_go.wait(30)))
+    try:
+        async with asyncio.timeout(10):
+            while "has not answered" not in caplog.text:
+                await asyncio.sleep(0.01)
+    finally:
+        let_go.set()
+    await hanging
+    assert "answers again" in caplog.text
+    caplog.clear()
+    await workers.close()
+    await asyncio.sleep(0.15)
+    assert not caplog.text
 
 
 async def test_a_step_that_fails_fails_alone() -> None:

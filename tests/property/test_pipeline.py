@@ -26,14 +26,16 @@ from filerbackup.events import Delete, Entry, EntryKind, Rename, Upsert
 from filerbackup.pipeline import checkpointer
 from filerbackup.pipeline.apply import Applier, Ends
 from filerbackup.pipeline.budget import ByteBudget
+from filerbackup.pipeline.fence import Fence
 from filerbackup.pipeline.filters import Scope
 from filerbackup.pipeline.guard import Guard
 from filerbackup.pipeline.layout import Dated, Layout, Mirror
 from filerbackup.pipeline.limiter import Limiter
 from filerbackup.pipeline.planner import Planner
-from filerbackup.pipeline.session import Session, Way
+from filerbackup.pipeline.session import Session
 from filerbackup.pipeline.start import choose_start
 from filerbackup.pipeline.watcher import Watcher
+from filerbackup.pipeline.way import Way
 from filerbackup.settings.model import DeleteGuard
 from filerbackup.sinks.base import Capabilities
 from filerbackup.sinks.memory import MemorySink
@@ -134,6 +136,8 @@ class World:
             limiter=lambda: Limiter(self.rng.randint(1, 6), clock),
             guard=guard,
             applier=applier,
+            fence=Fence(lambda: 1.0),
+            require_cluster=_no_other,
             generation=lambda: 1,
             holder="test",
         )
@@ -238,6 +242,10 @@ class World:
             for entry in self.filer.tree.values()
             if not entry.is_directory
         }
+
+
+async def _no_other() -> None:
+    """There is but one filer."""
 
 
 def _quiet() -> logging.Logger:

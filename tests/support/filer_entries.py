@@ -40,6 +40,12 @@ def look_up(weed: WeedServer, path: str) -> pb.Entry:
         return SeaweedFilerStub(channel).LookupDirectoryEntry(request).entry
 
 
+def update_entry(weed: WeedServer, directory: str, entry: pb.Entry) -> None:
+    """Replace a live entry, as a change of attributes does."""
+    with grpc.insecure_channel(weed.filer_grpc) as channel:
+        SeaweedFilerStub(channel).UpdateEntry(pb.UpdateEntryRequest(directory=directory, entry=entry))
+
+
 def weed_shell(weed: WeedServer, *commands: str) -> str:
     """What `weed shell` says to some commands."""
     done = subprocess.run(

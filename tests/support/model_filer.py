@@ -198,7 +198,7 @@ class ModelFiler:
         return self._clock * DAY_NS // 3
 
     async def oldest_log_ns(self) -> int | None:
-        return 0
+        return -100 * DAY_NS
 
     async def subscribe(
         self, since_ns: int, until_ns: int | None = None

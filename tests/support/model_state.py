@@ -18,6 +18,12 @@ class ModelCheckpoints:
     async def load(self) -> Checkpoint | None:
         return self.stored
 
+    async def take_over(self, holder: str) -> None:
+        """There is but one holder."""
+
+    async def confirm(self) -> None:
+        """There is but one holder."""
+
     async def save(self, checkpoint: Checkpoint) -> None:
         self.check(checkpoint)
         self.stored = checkpoint

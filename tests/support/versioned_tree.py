@@ -82,6 +82,12 @@ class VersionedTree:
         self.asked += 1
         return self.entries.get(f"{directory.rstrip('/')}/{name}")
 
+    async def list_some(
+        self, directory: str, after: str, limit: int, *, prefix: str = ""
+    ) -> tuple[list[pb.Entry], bool]:
+        page = await self.list_page(directory, after, limit, prefix=prefix)
+        return page, len(page) < limit
+
     async def list_page(self, directory: str, after: str, limit: int, *, prefix: str = "") -> list[pb.Entry]:
         below = directory.rstrip("/") + "/"
         names = sorted(

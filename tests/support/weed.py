@@ -34,6 +34,7 @@ class WeedServer:
         self.master_port, self.volume_port, self.filer_port, self.s3_port = free_port_pairs(4)
         self._filer_args = list(filer_args)
         self._volume_max = volume_max
+        self.environ: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -76,7 +77,8 @@ class WeedServer:
             *self._filer_args,
         ]  # fmt: skip
         with (self.directory / "weed.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.directory)
+            environ = {**os.environ, **self.environ}
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.directory, env=environ)
 
     def wait_ready(self) -> None:
         """Wait until the filer takes a write and the S3 gateway answers."""

@@ -106,7 +106,8 @@ def nested_lists(draw: st.DrawFn) -> tuple[list[pb.FileChunk], list[Chunk], dict
     stored: dict[str, bytes] = {}
 
     def gather(messages: list[pb.FileChunk]) -> list[pb.FileChunk]:
-        if len(messages) < 2 or not draw(st.booleans()):
+        # Eight levels are the most that are read.
+        if len(messages) < 2 or len(stored) == 8 or not draw(st.booleans()):
             return messages
         begin = draw(st.integers(0, len(messages) - 1))
         end = draw(st.integers(begin + 1, len(messages)))

@@ -145,6 +145,44 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_unit_is_closed(tmp_path: Path) -> None:
+    """As systemd itself rates it, from 0 (closed) to 100; `keep-owners.conf` costs some."""
+    unit = unit_settings(UNIT)
+    for name, value in (("ProtectSystem", "strict"), ("NoNewPrivileges", "yes"), ("RestrictSUIDSGID", "yes"),
+                        ("CapabilityBoundingSet", ""), ("LimitCORE", "0"), ("UMask", "0077")):  # fmt: skip
+        assert unit[name] == [value]
+    try:
+        subprocess.run(["systemd-analyze", "--version"], check=True, capture_output=True)
+    except OSError:
+        pytest.skip("no systemd-analyze here")
+    (tmp_path / UNIT.name).write_text(UNIT.read_text())
+    for drop_in, most in ((None, "20"), (DEPLOY / "systemd" / "keep-owners.conf", "30")):
+        if drop_in is not None:
+            (tmp_path / f"{UNIT.name}.d").mkdir()
+            (tmp_path / f"{UNIT.name}.d" / drop_in.name).write_text(drop_in.read_text())
+        done = subprocess.run(
+            ["systemd-analyze", "security", "--offline=true", f"--threshold={most}", UNIT.name],
+            capture_output=True, text=True, check=False, cwd=tmp_path,
+        )  # fmt: skip
+        if "unrecognized option" in done.stderr:
+            pytest.skip("an old systemd-analyze")
+        assert done.returncode == 0, done.stdout[-200:] + done.stderr
+
+
+@pytest.mark.parametrize("name", ["deployment", "cronjob"])
+def test_the_manifests_are_closed(name: str) -> None:
+    text = (DEPLOY / "kubernetes" / f"{name}.yaml").read_text()
+    for demanded in (
+        "runAsNonRoot: true",
+        "allowPrivilegeEscalation: false",
+        "readOnlyRootFilesystem: true",
+        "capabilities: {drop: [ALL]}",
+        "seccompProfile: {type: RuntimeDefault}",
+        "automountServiceAccountToken: false",
+    ):
+        assert demanded in text
+
+
 def unit_settings(path: Path) -> dict[str, list[str]]:
     """The settings of a unit file; one may be given several times."""
     found: dict[str, list[str]] = {}

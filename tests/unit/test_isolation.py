@@ -29,9 +29,9 @@ def world_of(files: int) -> World:
     return world
 
 
-async def catch_up(world: World) -> None:
+async def catch_up(world: World, wish: str = "auto") -> None:
     with patch.object(retry, "FIRST_DELAY_S", 1e-4), patch.object(retry, "LONGEST_DELAY_S", 1e-3):
-        await world.live(None)
+        await world.live(None, wish=wish)
 
 
 async def test_an_object_that_the_sink_always_fails_on_stops_nobody() -> None:
@@ -41,6 +41,17 @@ async def test_an_object_that_the_sink_always_fails_on_stops_nobody() -> None:
     await catch_up(world)
     assert [letter.key for letter in world.letters.letters.values()] == ["f000"]
     assert len(world.sink.objects) == 49
+
+
+async def test_a_write_that_a_later_change_has_made_needless_is_no_failure() -> None:
+    """A repeated file where a directory is by now: some services cannot hold both, and answer 500."""
+    world = world_of(5)
+    # The log has not told of it yet.
+    del world.filer.tree[f"{ROOT}/f002"]
+    world.sink.fail("write", SinkUnavailable("500: existing entry is a directory"), key="f002", times=10**9)
+    await catch_up(world, "log")
+    assert world.letters.letters == {}
+    assert sorted(world.sink.objects) == ["f000", "f001", "f003", "f004"]
 
 
 async def test_a_rejected_object_is_given_up_at_once() -> None:

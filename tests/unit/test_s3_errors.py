@@ -176,3 +176,21 @@ def test_errors_and_heads_that_s3_would_never_send() -> None:
         parse_head({"Content-Length": "many"})
     with pytest.raises(NotS3):
         parse_head({})
+
+
+def test_a_signed_url_that_has_run_out_is_a_matter_of_the_clock() -> None:
+    error = classify(Answered(403, "AccessDenied", "Request has expired"), "s3:b: list ''")
+    assert isinstance(error, SinkRefused)
+    assert "clock" in error.hint
+
+
+def test_what_obstore_quotes_is_looked_through_as_it_was_said() -> None:
+    """Entities hide the quotes by which a header is known."""
+    quoted = "{'x-amz-security-token': 'planted-token'}".replace("'", "&#x27;")
+    text = (
+        "Generic S3 error: Error performing PUT http://h in 1ms - Server returned non-2xx status code: 403: "
+        f"<Error><Code>AccessDenied</Code><Message>{quoted}</Message></Error>"
+    )
+    error = from_obstore(GenericError(text), "k")
+    assert isinstance(error, Answered)
+    assert "planted-token" not in str(classify(error, "s3:b: PUT 'k'"))

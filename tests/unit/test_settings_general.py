@@ -75,7 +75,7 @@ def test_every_option_reaches_the_settings(load: Loader) -> None:
         "adopt_weed_checkpoint": "1",
         "no_delete": "true", "claim": "true", "dry_run": "true", "grace": "1s", "reconcile_every": "1h",
         "versions": "all", "remote_entries": "skip", "delete_guard": "10%", "delete_guard_window": "2h",
-        "log_format": "json", "log_level": "error",
+        "log_format": "json", "log_level": "error", "sse_kek_from_filer": "true",
     }  # fmt: skip
     assert written.keys() == {option.name for option in keys.OPTIONS}
     default = load(LOCAL)

@@ -99,6 +99,15 @@ def test_a_pair_for_clients_alone_is_preferred(load: Load, etc: Path) -> None:
     assert "grpc.client.client_cert: ignored" in settings.warnings[0]
 
 
+def test_the_name_in_the_filers_certificate(load: Load) -> None:
+    tls = load(GRPC + 'server_name = "filer01"').security.grpc
+    assert tls is not None
+    assert tls.server_name == "filer01"
+    tls = load(environ={"WEED_GRPC_CLIENT_SERVER_NAME": "filer02"}).security.grpc
+    assert tls is not None
+    assert tls.server_name == "filer02"
+
+
 def test_the_environment_overrides(load: Load, tmp_path: Path) -> None:
     (tmp_path / "cwd" / "here.pem").write_text("pem")
     environ = {"WEED_JWT_SIGNING_READ_KEY": "from env", "WEED_HTTPS_CLIENT_CA": "here.pem"}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from filerbackup.errors import StateError
+from filerbackup.errors import LeaseLost, StateError
 from filerbackup.filer.client import FilerAddress, FilerClient
 from filerbackup.state.base import Checkpoint, Phase
 from filerbackup.state.checkpoints import FilerCheckpoints
@@ -50,17 +50,17 @@ def test_weeds_keys_of_every_kind_of_sink(identity: tuple[str, ...], place: byte
 
 
 class Values(KeyValues):
-    """Key-value pairs of filers that do not agree."""
+    """Key-value pairs of filers that do not agree: `answers` to every key, beside what was written."""
 
-    def __init__(self, answers: Sequence[bytes]) -> None:
+    def __init__(self, answers: Sequence[bytes] = ()) -> None:
         self.answers = list(answers)
-        self.written: list[bytes] = []
+        self.pairs: dict[bytes, bytes] = {}
 
     async def get_all(self, key: bytes) -> list[bytes]:
-        return [answer for answer in self.answers if answer]
+        return [answer for answer in (*self.answers, self.pairs.get(key, b"")) if answer]
 
     async def put(self, key: bytes, value: bytes) -> None:
-        self.written.append(value)
+        self.pairs[key] = value
 
 
 def record(offset_ns: int, updated_ns: int, **more: object) -> bytes:
@@ -79,15 +79,71 @@ async def test_the_newest_of_several_filers_counts() -> None:
 
 
 async def test_what_is_saved_is_loaded() -> None:
-    values = Values([])
+    values = Values()
     store = FilerCheckpoints(values, PAIR)
     assert await store.load() is None
     saved = Checkpoint(
         offset_ns=7, phase=Phase.SNAPSHOT, cursor="a/b\n", sweep=True, generation=3, holder="h"
     )
     await store.save(saved)
-    values.answers = values.written
     assert await store.load() == saved
+
+
+async def test_each_holder_has_a_place_of_its_own() -> None:
+    values = Values()
+    first, second, reader = (FilerCheckpoints(values, PAIR) for _ in range(3))
+    await first.take_over("first")
+    assert await first.load() is None
+    await first.save(Checkpoint(100, updated_ns=1))
+    held_back = dict(values.pairs)
+    await first.save(Checkpoint(50, updated_ns=2))
+    await second.take_over("second")
+    loaded = await second.load()
+    assert loaded is not None and loaded.offset_ns == 50
+    for call in (first.save(Checkpoint(200, updated_ns=3)), first.confirm()):
+        with pytest.raises(LeaseLost, match="second"):
+            await call
+    await second.save(Checkpoint(60, updated_ns=4))
+    # What the first one had sent arrives now.
+    values.pairs |= {key: raw for key, raw in held_back.items() if key != PAIR.checkpoint_key}
+    loaded = await reader.load()
+    assert loaded is not None and loaded.offset_ns == 60
+    await second.confirm()
+
+
+async def test_a_hand_that_sets_or_resets_ends_the_term() -> None:
+    values = Values([record(7, 1)])
+    holder, hand = FilerCheckpoints(values, PAIR), FilerCheckpoints(values, PAIR)
+    await holder.take_over("holder")
+    loaded = await holder.load()
+    assert loaded is not None and loaded.offset_ns == 7
+    await hand.save(Checkpoint(3, updated_ns=9))
+    loaded = await hand.load()
+    assert loaded is not None and loaded.offset_ns == 3
+    with pytest.raises(LeaseLost):
+        await holder.save(Checkpoint(8, updated_ns=10))
+    await hand.delete()
+    assert await hand.load() is None
+    # A filer that was away brings back an older record: it counts for nothing.
+    assert await FilerCheckpoints(values, PAIR).load() is None
+
+
+async def test_a_filer_that_forgot_who_has_the_term_is_told_again() -> None:
+    values = Values()
+    holder = FilerCheckpoints(values, PAIR)
+    await holder.take_over("holder")
+    values.pairs.clear()
+    await holder.save(Checkpoint(8, updated_ns=10))
+    loaded = await FilerCheckpoints(values, PAIR).load()
+    assert loaded is not None and loaded.offset_ns == 8
+
+
+@pytest.mark.parametrize("raw", [b"{", record(1, 1, term=-1, phase="x")])
+async def test_what_cannot_be_read_can_be_reset(raw: bytes) -> None:
+    values = Values()
+    values.pairs[PAIR.checkpoint_key] = raw
+    await FilerCheckpoints(values, PAIR).delete()
+    assert await FilerCheckpoints(values, PAIR).load() is None
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import filerbackup.filer.walk
+from filerbackup.errors import SourceUnreachable
 from filerbackup.events import Change, Delete, Entry, EntryKind, Marker, Rename, Upsert
+from filerbackup.filer.stubs import filer_pb2 as pb
 from filerbackup.pipeline.snapshot import sort_key
 from filerbackup.source.decode import entry_from_pb
 from filerbackup.source.versioned_listing import open_prefixes
@@ -367,3 +369,21 @@ async def test_the_beginning_of_a_put_deletes_nothing() -> None:
     for path in [path for path in tree.entries if "/v_" in path]:
         del tree.entries[path]
     assert await told(events, bare) == [f"{BUCKET}/o gone"]
+
+
+async def test_a_filer_that_is_down_is_told_as_such() -> None:
+    """And not in an exception group, which nobody who asks expects."""
+
+    class Down(VersionedTree):
+        async def lookup(self, directory: str, name: str) -> pb.Entry | None:
+            if directory.startswith(BUCKET):
+                raise SourceUnreachable("down")
+            return await super().lookup(directory, name)
+
+    tree = Down()
+    tree.put("a", b"1")
+    versions = Versions(tree, BUCKET.rpartition("/")[0])
+    with pytest.raises(SourceUnreachable):
+        await versions.find(f"{BUCKET}/a")
+    with pytest.raises(SourceUnreachable):
+        await versions.find_all([f"{BUCKET}/a", f"{BUCKET}/b"])

@@ -7,7 +7,7 @@ import json
 from filerbackup.errors import UsageError
 from filerbackup.settings import files, places, values
 from filerbackup.settings.model import GcsSettings
-from filerbackup.settings.secret import Secret
+from filerbackup.settings.secret import Secret, secrets_in
 from filerbackup.settings.sinks.section import Parts, Section, in_plain_text, objects
 
 PARTS = Parts(smallest=1 << 20, largest=5 << 30)
@@ -31,7 +31,7 @@ _HINT = (
 def read(section: Section) -> GcsSettings:
     """Raises UsageError."""
     bucket = section.named("bucket", "an existing bucket")
-    credentials, path = _credentials(section)
+    credentials, path, in_file = _credentials(section)
     endpoint = _endpoint(section)
     if in_plain_text(endpoint) and (credentials or path):
         raise UsageError(
@@ -44,6 +44,7 @@ def read(section: Section) -> GcsSettings:
         bucket=section.get("bucket", places.as_gcs_bucket, ""),
         credentials=credentials,
         credentials_file=path,
+        in_file=in_file,
         endpoint=endpoint,
     )
 
@@ -63,15 +64,15 @@ def _endpoint(section: Section) -> str:
     return endpoint
 
 
-def _credentials(section: Section) -> tuple[Secret, str]:
-    """The JSON itself, or the path of the file that holds it."""
+def _credentials(section: Section) -> tuple[Secret, str, tuple[Secret, ...]]:
+    """The JSON itself, or the path of the file that holds it with the secrets in there."""
     text = section.text(_CREDENTIALS).strip()
     label = section.label(_CREDENTIALS)
     if not text:
-        return Secret(), ""
+        return Secret(), "", ()
     if text.startswith("{"):
         _check(text, label)
-        return Secret(text), ""
+        return Secret(text), "", ()
     path = section.file(_CREDENTIALS)
     shown = f"{label}: {values.printable(str(path))}"
     try:
@@ -80,7 +81,7 @@ def _credentials(section: Section) -> tuple[Secret, str]:
         raise UsageError(f"{shown}: not JSON", hint=_HINT) from None
     if _check(content, shown) and (warning := files.open_to_others(path)):
         section.warnings.append(warning)
-    return Secret(), str(path)
+    return Secret(), str(path), tuple(secrets_in(Secret(content)))
 
 
 def _check(text: str, label: str) -> bool:

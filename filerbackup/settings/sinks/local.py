@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from filerbackup.settings import places
+from filerbackup.settings import places, values
 from filerbackup.settings.model import LocalSettings
 from filerbackup.settings.sinks.section import Section, common
 
@@ -14,4 +14,5 @@ def read(section: Section) -> LocalSettings:
         **common(section),
         directory=section.get("directory", places.as_local_directory, ""),
         weed_identity=("local", written),
+        keep_set_id=section.get("keep_set_id", values.as_bool, False),
     )

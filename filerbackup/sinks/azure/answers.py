@@ -8,8 +8,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
-from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
+from filerbackup.sinks.objects import xml
 from filerbackup.sinks.objects.store import Found, Head, Page
 
 FOLDER = "hdi_isfolder"
@@ -17,6 +18,8 @@ FOLDER = "hdi_isfolder"
 _META = "x-ms-meta-"
 _MOST_ANSWERS = 256
 
+_is_size = re.compile(r"[0-9]{1,19}").fullmatch
+_is_count = re.compile(r"[0-9]{1,4}").fullmatch
 _status = re.compile(rb"^HTTP/1\.[01] ([0-9]{3})\b").match
 _content_id = re.compile(rb"^content-id:[ \t]*([0-9]{1,5})[ \t]*\r?$", re.I | re.M).search
 _error_code = re.compile(rb"^x-ms-error-code:[ \t]*([A-Za-z0-9]{1,80})[ \t]*\r?$", re.I | re.M).search
@@ -68,7 +71,7 @@ def md5_of_header(raw: str | None) -> bytes:
 def parse_blob(name: str, headers: Mapping[str, str]) -> Blob:
     """The answer to HEAD. Raises NotAzure."""
     size = headers.get("Content-Length", "")
-    if not (size.isascii() and size.isdecimal()):
+    if not _is_size(size):
         raise NotAzure("no Content-Length")
     user = {
         key.lower().removeprefix(_META): value
@@ -91,7 +94,7 @@ def parse_blob(name: str, headers: Mapping[str, str]) -> Blob:
         headers.get("Content-Disposition", ""),
         headers.get("Content-Encoding", ""),
         headers.get("Content-Language", ""),
-        int(tags) if tags.isascii() and tags.isdecimal() else 0,
+        int(tags) if _is_count(tags) else 0,
         headers.get("x-ms-copy-id", ""),
         status,
     )
@@ -125,10 +128,10 @@ def parse_page(body: bytes, prefix: str) -> Page:
     return Page(objects, prefixes, bool(token), token)
 
 
-def _found(element: ElementTree.Element, name: str) -> Found | None:
+def _found(element: Element, name: str) -> Found | None:
     properties = element.find("Properties")
     size = "" if properties is None else (properties.findtext("Content-Length") or "").strip()
-    if properties is None or not (size.isascii() and size.isdecimal()):
+    if properties is None or not _is_size(size):
         raise NotAzure("a listed blob without a size")
     user = {each.tag.lower(): each.text or "" for each in element.iterfind("Metadata/*")}
     if properties.findtext("ResourceType") == "directory" or is_folder(name, int(size), user):
@@ -142,7 +145,7 @@ def _found(element: ElementTree.Element, name: str) -> Found | None:
     )
 
 
-def _name(element: ElementTree.Element | None) -> str:
+def _name(element: Element | None) -> str:
     text = "" if element is None else element.text or ""
     if element is None or element.get("Encoded", "").lower() != "true":
         return text
@@ -155,7 +158,7 @@ def _name(element: ElementTree.Element | None) -> str:
 def parse_error(body: bytes) -> tuple[str, str, str]:
     """Code, message and detail of an error answer; empty strings where it is none of the service's."""
     try:
-        root = _parse(body.removeprefix(b"\xef\xbb\xbf"))
+        root = _parse(body)
     except NotAzure:
         return "", "", ""
     if root.tag != "Error":
@@ -186,9 +189,8 @@ def parse_batch(content_type: str, body: bytes) -> dict[int, tuple[int, str]]:
     return answers
 
 
-def _parse(body: bytes) -> ElementTree.Element:
+def _parse(body: bytes) -> Element:
     try:
-        # Expat resolves no external entities and stops those that grow without bounds.
-        return ElementTree.fromstring(body)  # noqa: S314
-    except ElementTree.ParseError as error:
-        raise NotAzure("no XML") from error
+        return xml.parse(body)
+    except xml.NotXml as error:
+        raise NotAzure(f"no XML of the service's: {error}") from None

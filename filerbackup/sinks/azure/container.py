@@ -12,12 +12,14 @@ from filerbackup.sinks.azure.errors import Answered
 from filerbackup.sinks.azure.http import ContainerHttp
 from filerbackup.sinks.azure.signing import Signer
 from filerbackup.sinks.objects.errors import Unanswered
-from filerbackup.sinks.objects.http import CALL_S, SLOWEST_BYTES_PER_S, bytes_range, read_body, stalling
+from filerbackup.sinks.objects.http import CALL_S, bytes_range, read_body, stalling
 from filerbackup.sinks.objects.store import Page
 
 COMPLETE_S = 600.0
 """Putting many blocks together takes the service some time."""
 _MOST_PAGE_BYTES = 64 << 20
+_MOST_EMPTY_PAGES = 100_000
+"""In a row, with what comes before the name that a page begins behind."""
 _MOST_BATCH_BYTES = 4 << 20
 _NO_BATCH = frozenset(
     {"InvalidInput", "UnsupportedHttpVerb", "InvalidQueryParameterValue", "UnsupportedQueryParameter",
@@ -40,8 +42,10 @@ class Container:
     async def put_blob(self, name: str, data: bytes, headers: Mapping[str, str]) -> bytes:
         """Put Blob; returns the MD5 of what the service has stored, where it says."""
         async with (
-            asyncio.timeout(CALL_S + len(data) / SLOWEST_BYTES_PER_S),
-            self._http.request("PUT", name, headers=headers, body=data, good=(201,)) as response,
+            stalling() as stall,
+            self._http.request(
+                "PUT", name, headers=headers, body=data, good=(201,), watched=stall
+            ) as response,
         ):
             return md5_of_header(response.headers.get("Content-MD5"))
 
@@ -117,7 +121,7 @@ class Container:
         for key, value in (("prefix", prefix), ("delimiter", delimiter), ("marker", token)):
             if value:
                 query[key] = value
-        while True:
+        for _ in range(_MOST_EMPTY_PAGES):
             async with asyncio.timeout(CALL_S), self._http.request("GET", query=query) as response:
                 page = parse_page(await read_body(response, _MOST_PAGE_BYTES), prefix)
             objects = [found for found in page.objects if found.name > after]
@@ -126,8 +130,9 @@ class Container:
             if objects or prefixes or not page.truncated:
                 return Page(objects, prefixes, page.truncated, page.token)
             if query.get("marker") == page.token:
-                raise Unanswered("the listing does not go on")
+                break
             query["marker"] = page.token
+        raise Unanswered("the listing does not go on")
 
     # -- deleting ---------------------------------------------------------------------------------
 

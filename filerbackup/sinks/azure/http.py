@@ -19,7 +19,7 @@ from yarl import URL
 from filerbackup.sinks.azure.answers import parse_error
 from filerbackup.sinks.azure.errors import Answered, from_aiohttp, not_azure
 from filerbackup.sinks.azure.signing import API_VERSION, Signer
-from filerbackup.sinks.objects.http import CONNECT_S, MOST_ERROR_BYTES, STALL_S, read_body, sliced
+from filerbackup.sinks.objects.http import CONNECT_S, MOST_ERROR_BYTES, STALL_S, Stall, read_body, sliced
 
 _NO_QUERY: Mapping[str, str] = {}
 _NO_HEADERS: Mapping[str, str] = {}
@@ -54,12 +54,13 @@ class ContainerHttp:
         blocks: AsyncIterator[bytes | memoryview] | None = None,
         size: int = 0,
         good: tuple[int, ...] = (200,),
+        watched: Stall | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """One request on a blob, or on the container; the answer has a status that is `good`.
 
         Header names are in lower case. The body is `body`, or `size` bytes in `blocks`, or nothing.
         The caller sets the deadline, with `asyncio.timeout` or `stalling` around it; only what is
-        read without `blocks` having been sent may also not pause for `STALL_S`. A request without
+        read without a body that is watched may also not pause for `STALL_S`. A request without
         `blocks` is sent once more with a new token where the service calls the old one too old.
         Raises Answered, Unanswered.
         """
@@ -72,7 +73,8 @@ class ContainerHttp:
         if query:
             target += "?" + "&".join(f"{key}={quote(value, safe='')}" for key, value in query.items())
         url = URL(target, encoded=True)
-        limits = aiohttp.ClientTimeout(sock_connect=CONNECT_S, sock_read=STALL_S if blocks is None else None)
+        is_watched = blocks is not None or watched is not None
+        limits = aiohttp.ClientTimeout(sock_connect=CONNECT_S, sock_read=None if is_watched else STALL_S)
         may_renew = blocks is None
         while True:
             await self._signer.sign(method, path, query, sent)
@@ -81,7 +83,7 @@ class ContainerHttp:
                     method,
                     url,
                     headers=sent,
-                    data=blocks if body is None else sliced(body),
+                    data=blocks if body is None else watched.body(body) if watched else sliced(body),
                     proxy=self._proxy,
                     allow_redirects=False,
                     timeout=limits,

@@ -18,6 +18,7 @@ from filerbackup.sinks.objects.store import Found, Head
 
 _INFO = "x-bz-info-"
 _T = TypeVar("_T")
+_is_size = re.compile(r"[0-9]{1,19}").fullmatch
 _is_sha1 = re.compile(r"[0-9a-f]{40}").fullmatch
 _is_md5 = re.compile(r"[0-9a-f]{32}").fullmatch
 _is_token = re.compile(r"[!-~]{1,2000}").fullmatch
@@ -88,7 +89,7 @@ def parse_grant(answer: dict[str, Any], *, secure: bool) -> Grant:
             buckets=_buckets(allowed.get("buckets")),
             prefix=_typed(allowed.get("namePrefix") or "", str),
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise Unanswered("the answer to b2_authorize_account is not understood") from None
 
 
@@ -149,7 +150,7 @@ def found_of(version: Version, md5_name: str) -> Found:
 def parse_head(name: str, headers: Mapping[str, str]) -> Head:
     """The answer to HEAD."""
     size, file_id = headers.get("Content-Length", ""), headers.get("X-Bz-File-Id", "")
-    if not size.isdecimal() or not file_id:
+    if not _is_size(size) or not file_id:
         raise Unanswered("the answer has no Content-Length or no X-Bz-File-Id")
     user = {
         key.lower().removeprefix(_INFO): unquote_plus(value)
@@ -183,7 +184,10 @@ def token_of(given: object) -> str:
 def url_of(given: object, *, secure: bool) -> str:
     """Where the service sends us, without a slash behind. Raises Unanswered."""
     url = _typed(given, str).rstrip("/")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise Unanswered("the answer names a URL that cannot be used") from None
     if parts.scheme not in (("https",) if secure else ("http", "https")) or not parts.hostname:
         raise Unanswered("the answer names a URL that cannot be used")
     return url

@@ -85,7 +85,7 @@ def classify(error: Answered | Unanswered, what: str, *, of_object: bool = False
         return unreachable(error, what)
     if 300 <= error.status < 400 or (not error.spoke and error.status < 500 and error.status != 429):
         return classify(not_b2(error.status, ""), what)
-    text = answer_text(what, error.status, error.code, one_line(error.message))
+    text = answer_text(what, error.status, one_line(error.code), one_line(error.message))
     if error.code in _CAPS:
         return SinkFull(text, hint=_CAP)
     if error.status in (429, 503):

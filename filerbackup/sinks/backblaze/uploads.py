@@ -16,8 +16,7 @@ from typing import Any
 from filerbackup.sinks.backblaze.answers import text_of, token_of, url_of
 from filerbackup.sinks.backblaze.api import Api, read_json
 from filerbackup.sinks.backblaze.errors import Answered
-from filerbackup.sinks.objects.errors import Unanswered
-from filerbackup.sinks.objects.http import CALL_S, SLOWEST_BYTES_PER_S, sliced, stalling
+from filerbackup.sinks.objects.http import stalling
 
 PUT_URLS = 3
 MOST_IDLE = 256
@@ -75,16 +74,13 @@ class Uploads:
 
     async def file(self, headers: Mapping[str, str], data: bytes) -> dict[str, Any]:
         """A whole file; the answer. Raises Answered, Unanswered."""
-        deadline_s = CALL_S + len(data) / SLOWEST_BYTES_PER_S
         headers = {**headers, "Content-Length": str(len(data))}
         url = await self._files.take()
         tries = 1
         while True:
             try:
-                async with asyncio.timeout(deadline_s):
-                    answer = await self._send(url, headers, sliced(data))
-            except TimeoutError:
-                raise Unanswered("no answer in time") from None
+                async with stalling() as stall:
+                    answer = await self._send(url, headers, stall.body(data))
             except Answered as error:
                 # A pod that is busy, or a token that is too old; everything else is said once.
                 if error.is_stale:
@@ -121,7 +117,7 @@ class Uploads:
                     stall.progress()
                     yield block
                 yield digest().hex().encode()
-                stall.sent(size, CALL_S)
+                stall.sent(size)
 
             try:
                 answer = await self._send(url, headers, moving())

@@ -12,7 +12,9 @@ import aiohttp
 from yarl import URL
 
 from filerbackup.errors import SinkError, SinkRefused, SinkUnavailable
-from filerbackup.filer.access import read_token, tls_context
+from filerbackup.filer.access import read_token
+from filerbackup.filer.https import Https
+from filerbackup.filer.sockets import new_socket
 from filerbackup.filer.warm import MOST_BYTES
 from filerbackup.settings.model import SecuritySettings
 from filerbackup.sinks.filer.problems import upload_problem
@@ -38,8 +40,7 @@ class Needles:
     """HTTP connections to all volume servers of the target."""
 
     def __init__(self, security: SecuritySettings) -> None:
-        self._scheme = "https" if security.https else "http"
-        self._tls = tls_context(security.https) if security.https else None
+        self._https = Https(security.https)
         self._read_key = security.volume_read_key
         self._session: aiohttp.ClientSession | None = None
         self._quick = (
@@ -91,10 +92,8 @@ class Needles:
                 if not whole and (said is None or int(said[1]) != offset):
                     raise SinkUnavailable(f"{server} sends another range of {file_id} than was asked for")
                 return await _read(response, server, size)
-        except TimeoutError:
-            raise SinkUnavailable(f"the target's volume server {server} does not answer in time") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise SinkUnavailable(f"the target's volume server {server}: {_line(error)}") from None
+            raise await self._problem(server, error) from None
 
     # -- inside -----------------------------------------------------------------------------------
 
@@ -139,25 +138,30 @@ class Needles:
                 body = await response.content.read(_MOST_ANSWER_BYTES)
                 said = response.headers.get("Content-MD5", "").encode("ascii", "replace")
                 return Answer(response.status, said, body)
-        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
-            raise SinkRefused(
-                f"the target's volume server {server}: TLS: {_line(error)}",
-                hint="check [https.client] in security.toml",
-            ) from None
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise NotStored(f"the target's volume server {server}: {_line(error)}") from None
-        except TimeoutError:
-            raise SinkUnavailable(f"the target's volume server {server} does not answer in time") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise SinkUnavailable(f"the target's volume server {server}: {_line(error)}") from None
+            raise await self._problem(server, error) from None
+
+    async def _problem(self, server: str, error: Exception) -> SinkError:
+        """What it means that there was no answer."""
+        if (refusal := await self._https.refusal(server, error)) is not None:
+            return SinkRefused(f"the target's volume server {refusal.text}", hint=refusal.hint)
+        match error:
+            case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
+                return NotStored(f"the target's volume server {server}: {_line(error)}")
+            case TimeoutError():
+                return SinkUnavailable(f"the target's volume server {server} does not answer in time")
+        return SinkUnavailable(f"the target's volume server {server}: {_line(error)}")
 
     def _url(self, server: str, file_id: str) -> URL:
-        return URL.build(scheme=self._scheme, authority=server, path=f"/{file_id}", encoded=True)
+        return URL.build(scheme=self._https.scheme, authority=server, path=f"/{file_id}", encoded=True)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector = aiohttp.TCPConnector(
-                limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=self._tls if self._tls is not None else True
+                limit=0,
+                keepalive_timeout=_KEEPALIVE_S,
+                socket_factory=new_socket,
+                ssl=self._https.ssl,
             )
             timeout = aiohttp.ClientTimeout(total=PUT_S, sock_connect=CONNECT_S, sock_read=SILENCE_S)
             self._session = aiohttp.ClientSession(
@@ -182,7 +186,7 @@ def _check(server: str, answer: Answer, size: int, digest: str) -> None:
         raise problem
     try:
         stored = json.loads(answer.body)["size"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise SinkUnavailable(
             f"the volume server {server} gives an answer that is not a volume server's"
         ) from None
@@ -195,7 +199,7 @@ def _check(server: str, answer: Answer, size: int, digest: str) -> None:
 def _put_problem(server: str, answer: Answer) -> SinkError:
     try:
         text = str(json.loads(answer.body)["error"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         text = answer.body[:200].decode("utf-8", "replace")
     return upload_problem(server, answer.status, text)
 

@@ -15,6 +15,7 @@ from filerbackup.errors import (
     SinkThrottled,
     SinkUnavailable,
 )
+from filerbackup.filer.https import WANTS_TLS, WANTS_TLS_HINT
 
 _NO_ROOM = ("no free volumes left", "no free volume", "no more free space", "no space left on device")
 _NO_SUCH_DISK = "no volume server carries"
@@ -100,6 +101,8 @@ def upload_problem(server: str, status: int, text: str) -> SinkError:
     what = f"the target's volume server {server} answers {status}: {text}"
     if status in (401, 403):
         return SinkRefused(what, hint=_SIGNING_HINT)
+    if WANTS_TLS in text:
+        return SinkRefused(what, hint=WANTS_TLS_HINT)
     if status in (429, 503):
         return SinkThrottled(what)
     if "over the limited" in folded:

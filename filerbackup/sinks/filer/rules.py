@@ -49,6 +49,6 @@ def prefixes_of(raw: bytes) -> tuple[str, ...] | None:
     try:
         locations = json.loads(raw or b"{}").get("locations", [])
         found = [each.get("locationPrefix", each.get("location_prefix", "")) for each in locations]
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         return None
     return tuple(sorted(set(found))) if all(isinstance(each, str) for each in found) else None

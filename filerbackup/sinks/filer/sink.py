@@ -7,7 +7,7 @@ import functools
 import secrets
 import stat
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -74,6 +74,7 @@ class FilerSink:
         self._source = source
         self._sizes = sizes or Sizes(settings.part_size_bytes, settings.part_concurrency)
         self._root = settings.directory.rstrip("/")
+        self.may_change: Callable[[], None] = lambda: None
         self._opened: _Open | None = None
 
     @property
@@ -104,7 +105,7 @@ class FilerSink:
         await self.close()
         settings, security = self._settings, self._security
         needles = Needles(security)
-        target = Target(settings, security.grpc)
+        target = Target(settings, security.grpc, self.may_change)
         opened: _Open | None = None
         loops: LoopCheck | None = None
         try:

@@ -68,8 +68,15 @@ def parent_and_name(path: str) -> tuple[str, str]:
 class Target:
     """The filer of the target cluster. Paths are absolute."""
 
-    def __init__(self, settings: FilerSinkSettings, tls: ClientTls | None) -> None:
+    def __init__(
+        self,
+        settings: FilerSinkSettings,
+        tls: ClientTls | None,
+        may_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`may_change` is called before each change of an entry; what it raises keeps that from happening."""
         self._settings = settings
+        self._may_change = may_change
         self.address = settings.grpc_address
         self.client = filer_client(settings.grpc_address, tls)
 
@@ -87,9 +94,11 @@ class Target:
         """The entry, None when there is none."""
         parent, name = parent_and_name(path)
         request = pb.LookupDirectoryEntryRequest(directory=parent, name=name)
+        stub = self.client.stub()
         try:
-            answer = await self.client.stub().LookupDirectoryEntry(request, timeout=CALL_S)
+            answer = await stub.LookupDirectoryEntry(request, timeout=CALL_S)
         except grpc.aio.AioRpcError as error:
+            self._notice(stub, error)
             # The filer reports a miss as an error of status UNKNOWN.
             if error.code() is grpc.StatusCode.NOT_FOUND or _NO_ENTRY in (error.details() or ""):
                 return None
@@ -136,6 +145,7 @@ class Target:
         Raises InTheWay, Uncertain, ObjectRejected.
         """
         parent, entry.name = parent_and_name(path)
+        self._may_change()
         request = pb.CreateEntryRequest(directory=parent, entry=entry, o_excl=exclusive)
         answer = await self._call(lambda stub: stub.CreateEntry, request)
         if not answer.error and not answer.error_code:
@@ -155,11 +165,13 @@ class Target:
     async def update(self, path: str, entry: pb.Entry) -> None:
         """Replace an entry that is there; chunks that it had and has no more are deleted by the filer."""
         parent, entry.name = parent_and_name(path)
+        self._may_change()
         await self._call(lambda stub: stub.UpdateEntry, pb.UpdateEntryRequest(directory=parent, entry=entry))
 
     async def remove(self, path: str, *, tree: bool = False, data: bool = True) -> None:
         """Remove an entry, with `data` its chunks too; absent is fine, a full directory stays."""
         parent, name = parent_and_name(path)
+        self._may_change()
         request = pb.DeleteEntryRequest(
             directory=parent, name=name, is_delete_data=data, is_recursive=tree, ignore_recursive_error=False
         )
@@ -172,10 +184,16 @@ class Target:
         """Move an entry, with all below it; a file at the new path is replaced."""
         old_parent, old_name = parent_and_name(old)
         new_parent, new_name = parent_and_name(new)
+        self._may_change()
         request = pb.AtomicRenameEntryRequest(
             old_directory=old_parent, old_name=old_name, new_directory=new_parent, new_name=new_name
         )
         await self._call(lambda stub: stub.AtomicRenameEntry, request, TREE_S if tree else CALL_S)
+
+    def _notice(self, stub: SeaweedFilerAsyncStub, error: grpc.aio.AioRpcError) -> None:
+        """A connection on which no answer came in time is not used again."""
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            self.client.abandon(self.client.current, stub)
 
     async def _call(
         self,
@@ -183,9 +201,14 @@ class Target:
         request: Q,
         timeout_s: float = CALL_S,
     ) -> R:
+        stub = self.client.stub()
         try:
-            return await method(self.client.stub())(request, timeout=timeout_s)
+            return await method(stub)(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
+            self._notice(stub, error)
+            refused = None if _is_uncertain(error) else await self.client.refused(self.client.current, error)
+            if refused is not None:
+                raise SinkRefused(f"the target's {refused}", hint=refused.hint) from None
             problem = call_problem(self.address, error)
             if _is_uncertain(error) and type(problem) is SinkUnavailable:
                 raise Uncertain(str(problem), hint=problem.hint) from None

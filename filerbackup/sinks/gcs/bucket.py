@@ -23,18 +23,16 @@ from filerbackup.sinks.gcs.answers import (
     parse_resource,
 )
 from filerbackup.sinks.gcs.errors import Answered, classify, not_google, parse_refusal
-from filerbackup.sinks.gcs.http import Answer, Http
+from filerbackup.sinks.gcs.http import Answer, Http, whole
 from filerbackup.sinks.keys import shown
 from filerbackup.sinks.metadata import ObjectMetadata
 from filerbackup.sinks.objects.errors import Unanswered
 from filerbackup.sinks.objects.http import (
     CALL_S,
-    MOST_ERROR_BYTES,
     SLICE_BYTES,
-    SLOWEST_BYTES_PER_S,
+    Stall,
     bytes_range,
     in_slices,
-    read_body,
     stalling,
 )
 
@@ -71,13 +69,16 @@ class Bucket:
         pieces = (opening, data, bodies.END)
         with self._errors("PUT", name):
             try:
-                answer = await self._http.call(
-                    "POST",
-                    self._upload,
-                    body=b"".join(pieces) if size < SLICE_BYTES else lambda: in_slices(pieces),
-                    headers=headers,
-                    deadline_s=CALL_S + size / SLOWEST_BYTES_PER_S,
-                )
+                async with (
+                    stalling() as stall,
+                    self._http.request(
+                        "POST",
+                        self._upload,
+                        body=_small(stall, pieces, size) or (lambda: stall.watch(in_slices(pieces), size)),
+                        headers=headers,
+                    ) as response,
+                ):
+                    answer = await whole(response)
             except Answered as error:
                 if error.status == 400 and "hash" in error.message.lower():
                     return None
@@ -112,8 +113,7 @@ class Bucket:
                 async with self._http.request(
                     "POST", self._upload, body=moving, headers=headers, again=False
                 ) as response:
-                    body = await read_body(response, MOST_ERROR_BYTES)
-                    answer = Answer(body, response.headers.get("Content-Type", ""), response.status)
+                    answer = await whole(response)
             return self._resource(answer, name)
 
     async def compose(
@@ -348,3 +348,11 @@ def _unpacking(response: aiohttp.ClientResponse, *, whole: bool) -> Callable[[by
     if not whole:
         raise Unanswered("a range of packed bytes where stored ones were asked for")
     return zlib.decompressobj(31).decompress
+
+
+def _small(stall: Stall, pieces: Sequence[bytes], size: int) -> bytes:
+    """A body that is sent in one go; empty when it is too large for that."""
+    if size > SLICE_BYTES:
+        return b""
+    stall.sent(size)
+    return b"".join(pieces)

@@ -123,5 +123,11 @@ async def connect(endpoint: str, identity: Identity, *, connections: int) -> Htt
     return Http(identity, session, proxy_of(endpoint))
 
 
+async def whole(response: aiohttp.ClientResponse) -> Answer:
+    """A small answer. Raises Unanswered."""
+    body = await read_body(response, MOST_ERROR_BYTES)
+    return Answer(body, response.headers.get("Content-Type", ""), response.status)
+
+
 async def _refusal(response: aiohttp.ClientResponse) -> Answered:
     return parse_refusal(response.status, await read_body(response, MOST_ERROR_BYTES))

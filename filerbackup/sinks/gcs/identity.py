@@ -147,10 +147,11 @@ async def _result(renewing: asyncio.Task[Unanswered | None]) -> Unanswered | Non
 
 
 class _Request(Request):
-    """google-auth's way to ask, with a shorter patience."""
+    """google-auth's way to ask, with a shorter patience, and nobody but the one who was meant."""
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:  # noqa: ANN401
         named["timeout"] = min(named.get("timeout") or REQUEST_S, REQUEST_S)
+        named["allow_redirects"] = False
         return super().__call__(*arguments, **named)  # type: ignore[no-untyped-call]
 
 

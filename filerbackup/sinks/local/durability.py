@@ -92,6 +92,6 @@ def _parsed(stored: bytes) -> FlushRecord | None:
         match json.loads(stored):
             case {"version": 1, "boot_id": str(boot_id), "flushed_ns": int(flushed), "suspect": list(spans)}:
                 return FlushRecord(boot_id, flushed, tuple((int(start), int(end)) for start, end in spans))
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         pass
     return None

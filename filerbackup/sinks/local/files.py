@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _COPY_BYTES = 1 << 20
 
 
@@ -22,6 +23,21 @@ def make_directory(name: bytes, directory_fd: int) -> None:
     """Make a directory of mode 0700; that it exists is fine."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=directory_fd)
+
+
+def private_directory(name: bytes, directory_fd: int) -> int:
+    """Make, or take over, a directory that nobody else may look into, and open it; never a symlink.
+
+    One that belongs to another user stays as it is.
+    """
+    make_directory(name, directory_fd)
+    fd = os.open(name, _DIRECTORY, dir_fd=directory_fd)
+    status = os.fstat(fd)
+    if status.st_mode & 0o077 and status.st_uid == os.geteuid():
+        # A file system without modes shows what it likes, and takes no other.
+        with contextlib.suppress(OSError):
+            os.fchmod(fd, 0o700)
+    return fd
 
 
 def write_all(fd: int, blocks: Sequence[bytes]) -> None:

@@ -14,7 +14,7 @@ import os
 import platform
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,13 +40,18 @@ class Changed:
         """`root_fd` stays the caller's, and open."""
         self._volumes = {os.fstat(root_fd).st_dev: root_fd}
         self._root_fd = root_fd
+        self.may_change: Callable[[], None] = lambda: None
         self._mtimes: dict[bytes, int] = {}
         self._last_mtimes: dict[bytes, int] = {}
         self._lock = threading.Lock()
         self._dirty = False
 
     def before(self, path: bytes, fd: int) -> None:
-        """Remember the directory at `path`, open as `fd`, as it is before the change. Raises OSError."""
+        """Remember the directory at `path`, open as `fd`, as it is before the change.
+
+        Raises OSError, and what `may_change` does: there is to be no change.
+        """
+        self.may_change()
         if path in self._mtimes:
             return
         status = os.fstat(fd)

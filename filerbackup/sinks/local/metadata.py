@@ -14,7 +14,13 @@ from dataclasses import dataclass
 
 from filerbackup.events import Entry, EntryKind
 from filerbackup.sinks.base import Listed
-from filerbackup.sinks.local.versions import is_version, keep_version, keeps_versions, kept_version
+from filerbackup.sinks.local.versions import (
+    is_version,
+    keep_version,
+    keeps_versions,
+    kept_version,
+    version_on,
+)
 from filerbackup.sinks.local.workspace import LOCK, Workspace
 
 _log = logging.getLogger(__name__)
@@ -61,7 +67,10 @@ class Metadata:
     `versions`. `folds_case`: names that differ only in case are one file.
     """
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, *, keep_set_id: bool = False) -> None:
+        """`keep_set_id`: copies may be set-uid and set-gid, once they have the source's owner."""
+        self._keep_set_id = keep_set_id
+        self._set_id_dropped = False
         name, fd = workspace.create()
         try:
             own = os.fstat(fd)
@@ -79,16 +88,28 @@ class Metadata:
     def put_on(self, fd: int, entry: Entry) -> None:
         """Give an open file or directory the entry's owner, mode and modified time. Raises OSError.
 
-        The owner comes first: changing it clears the set-id bits. Those are only set when the
-        owner is the source's: a set-uid file of somebody else would be a gift to its users.
+        The owner comes first: changing it clears the set-id bits. Those are only set when they are
+        wanted and the owner is the source's: a set-uid file of somebody else would be a gift to its users.
         """
         if self.keeps_versions and entry.kind is EntryKind.FILE:
             # First, while the mode still lets us.
             keep_version(fd, self._time(entry), entry)
         owned = self._give(fd, entry)
         if self.keeps_mode:
-            os.fchmod(fd, self._mode(entry, owned))
+            mode = self._mode(entry, owned)
+            os.fchmod(fd, mode)
+            if entry.mode & _SET_ID & ~mode:
+                self._say_dropped()
         os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+
+    def narrow(self, fd: int, entry: Entry) -> None:
+        """Before `put_on` what others can already open: no mode of the old owner with the new group.
+
+        What is left of the mode is what both the old one and the entry's allow. Raises OSError.
+        """
+        status = os.fstat(fd)
+        if self.gives_owner and self.keeps_mode and (status.st_uid, status.st_gid) != (entry.uid, entry.gid):
+            os.fchmod(fd, stat.S_IMODE(status.st_mode) & entry.mode & 0o777)
 
     def put_on_symlink(self, name: bytes, directory_fd: int, entry: Entry) -> None:
         """Give a symlink the entry's owner and modified time. Raises OSError."""
@@ -99,6 +120,28 @@ class Metadata:
                 self._warn_owner(entry, error)
         times = (entry.mtime_ns, entry.mtime_ns)
         os.utime(name, ns=times, dir_fd=directory_fd, follow_symlinks=False)
+
+    def put_on_open_symlink(self, name: bytes, directory_fd: int, entry: Entry) -> None:
+        """The same for a new symlink in a directory where somebody else may exchange it meanwhile."""
+        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISLNK(status.st_mode) or status.st_nlink != 1 or status.st_uid != os.geteuid():
+                raise OSError(errno.EAGAIN, "a symlink is exchanged as soon as it is made")
+            # Leads to the open symlink itself and not on from there.
+            here = b"/proc/self/fd/%d" % fd
+            if self.gives_owner and (entry.uid, entry.gid) != self._own:
+                try:
+                    os.chown(here, entry.uid, entry.gid)
+                except OSError as error:
+                    self._warn_owner(entry, error)
+            os.utime(here, ns=(entry.mtime_ns, entry.mtime_ns))
+        finally:
+            os.close(fd)
+
+    def version_of(self, fd: int) -> bytes:
+        """The version that is kept with an open file, or empty. Raises OSError."""
+        return version_on(fd) if self.keeps_versions else b""
 
     def same(self, listed: LocalListed, entry: Entry) -> bool:
         """Whether a copy has just this entry's kind, content, times, mode, owner and symlink target.
@@ -161,9 +204,14 @@ class Metadata:
             owner = f"{entry.uid}:{entry.gid}"
             _log.warning("copies cannot be given to %s, they stay ours: %s", owner, error.strerror)
 
+    def _say_dropped(self) -> None:
+        if not self._set_id_dropped:
+            self._set_id_dropped = True
+            _log.info("set-uid and set-gid bits of the source are left out of copies")
+
     def _mode(self, entry: Entry, owned: bool) -> int:
         mode = stat.S_IMODE(entry.mode)
-        if not owned:
+        if not (owned and self._keep_set_id):
             mode &= ~_SET_ID
         # Without root's rights a directory that its owner may not write to could take no later copy.
         # The owner is then this process's user, so nobody else gains anything.

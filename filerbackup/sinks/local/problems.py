@@ -68,6 +68,17 @@ def check_lengths(key: str, path: bytes, name_max: int) -> None:
             raise ObjectRejected(f"a name in {shown(key)} is {length}")
 
 
+def check_size(key: str, size: int, directory: str) -> None:
+    """Raise ObjectRejected for what the file system could not hold if it were empty. Raises OSError.
+
+    A file can be sparse at the source, and of any size: its zeros would fill the disk for nothing.
+    """
+    status = os.statvfs(directory)
+    total = status.f_blocks * status.f_frsize
+    if 0 < total < size:
+        raise ObjectRejected(f"{shown(key)} has {size:,} bytes, the whole file system {total:,}")
+
+
 def _said(error: OSError) -> str:
     what = error.strerror or str(error)
     name = error.filename

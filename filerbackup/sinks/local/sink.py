@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import TypeVar
 
 from filerbackup.content import Content
@@ -21,7 +22,7 @@ from filerbackup.sinks.keys import check_key, check_own_key, shown
 from filerbackup.sinks.local.durability import FlushRecord
 from filerbackup.sinks.local.listing import Listing
 from filerbackup.sinks.local.metadata import LocalListed
-from filerbackup.sinks.local.problems import check_lengths, open_problem, problem
+from filerbackup.sinks.local.problems import check_lengths, check_size, open_problem, problem
 from filerbackup.sinks.local.threads import Workers, ended
 from filerbackup.sinks.local.tree import Tree, Unfinished
 
@@ -30,6 +31,8 @@ _T = TypeVar("_T")
 
 _SMALL_BYTES = 256 << 10
 """Up to here a file is read whole and written in one step; above, blocks are gathered up to it."""
+_DOUBTFUL_BYTES = 1 << 30
+"""From here on it is asked whether the file system is large enough at all."""
 _READ_BYTES = 1 << 20
 _REMOVALS_AT_ONCE = 1000
 _THREADS = 64
@@ -51,6 +54,8 @@ class LocalSink:
             raise UsageError(f"[sink.{settings.name}] directory: name a directory that is only for copies")
         self._directory = os.path.abspath(settings.directory)  # noqa: PTH100 - symlinks stay as they are
         self._threads = max(1, min(settings.concurrency or _THREADS, _THREADS))
+        self._keep_set_id = settings.keep_set_id
+        self.may_change: Callable[[], None] = lambda: None
         self._workers: Workers | None = None
         self._tree: Tree | None = None
         self._record: FlushRecord | None = None
@@ -84,12 +89,15 @@ class LocalSink:
         except BaseException:
             await workers.close()
             raise
+        tree.asks(self.may_change)
         self._workers, self._tree = workers, tree
+        if tree.is_open_to_all:
+            _log.warning("%s may be written by every user of this machine: chmod o-w", self._directory)
         if tree.metadata.folds_case:
             _log.warning("%s: names that differ only in case overwrite each other there", self._directory)
 
     async def _new_tree(self, workers: Workers) -> Tree:
-        step = functools.partial(_open_tree, self._directory, self._record)
+        step = functools.partial(_open_tree, self._directory, self._record, keep_set_id=self._keep_set_id)
         try:
             return await workers.short(step, undo=Tree.close)
         except OSError as error:
@@ -114,6 +122,8 @@ class LocalSink:
                 raise ObjectRejected(f"{shown(key)} is a device, a pipe or a socket")
 
     async def _write_stream(self, tree: Tree, key: str, entry: Entry, content: Content) -> None:
+        if content.size > _DOUBTFUL_BYTES:
+            await self._short(tree, key, functools.partial(check_size, key, content.size, self._directory))
         job = functools.partial(Unfinished, tree, key.encode(), entry)
         unfinished = await self._short(tree, key, job, undo=Unfinished.discard)
         try:
@@ -292,9 +302,24 @@ class LocalSink:
         return self._workers
 
 
-def _open_tree(directory: str, record: FlushRecord | None) -> Tree:
-    os.makedirs(directory, mode=0o700, exist_ok=True)  # noqa: PTH103
-    return Tree(directory, record)
+def _open_tree(directory: str, record: FlushRecord | None, *, keep_set_id: bool) -> Tree:
+    _make_place(Path(directory))
+    return Tree(directory, record, keep_set_id=keep_set_id)
+
+
+def _make_place(directory: Path) -> None:
+    """Make what is missing of the way, all of it for this process's user only, whatever the umask."""
+    missing = []
+    for path in (directory, *directory.parents):
+        if path.exists():
+            break
+        missing.append(path)
+    for path in reversed(missing):
+        try:
+            path.mkdir(0o700)
+        except FileExistsError:
+            if not path.is_dir():
+                raise
 
 
 async def _shut_down(workers: Workers, tree: Tree) -> None:

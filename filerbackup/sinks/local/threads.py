@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -28,6 +29,9 @@ _QUICK = 16
 _SLOW_BATCHES = 3
 """So many batches in a row must fail at it: a busy processor interrupts one now and then."""
 _SPREAD_S = 1.0
+STUCK_S = 60.0
+"""A call into the file system cannot be cancelled; when none has come back for so long, that is said."""
+_log = logging.getLogger(__name__)
 _PATIENCE_S = 0.01
 """So long a step waits at most for a batch on the way to come back."""
 
@@ -46,6 +50,10 @@ class Workers:
         self._timer: asyncio.TimerHandle | None = None
         self._slow_batches = 0
         self._spread_until = 0.0
+        self._away = 0
+        self._returned_at = 0.0
+        self._look: asyncio.TimerHandle | None = None
+        self._is_stuck = False
 
     async def short(self, step: Callable[[], _T], undo: Callable[[_T], None] | None = None) -> _T:
         """Run a step of a few system calls, together with others.
@@ -63,12 +71,17 @@ class Workers:
 
     async def long(self, step: Callable[[], _T]) -> _T:
         """Run a step that may take its time, on a thread of its own; else as `short`."""
-        return await ended(self._loop.run_in_executor(self._pool, step))
+        self._leaves()
+        future = self._loop.run_in_executor(self._pool, step)
+        future.add_done_callback(lambda _done: self._returns())
+        return await ended(future)
 
     async def close(self) -> None:
         """Wait until every step has ended. Nothing new may come."""
         await self._idle.wait()
         await ended(self._loop.run_in_executor(None, self._pool.shutdown))
+        if self._look is not None:
+            self._look.cancel()
 
     def _dispatch(self) -> None:
         """Send off what may go now, at the end of one turn of the loop: then it makes full batches."""
@@ -89,6 +102,7 @@ class Workers:
     def _send(self, most: int) -> None:
         batch = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
         self._batches += 1
+        self._leaves()
         self._pool.submit(self._work, batch)
 
     def _work(self, batch: Sequence[_Step]) -> None:
@@ -108,6 +122,7 @@ class Workers:
         self, done: Sequence[tuple[asyncio.Future[Any], Any, BaseException | None]], left: Sequence[_Step]
     ) -> None:
         self._batches -= 1
+        self._returns()
         for future, result, error in done:
             if error is None:
                 future.set_result(result)
@@ -119,6 +134,37 @@ class Workers:
             self._dispatch()
         elif self._batches == 0:
             self._idle.set()
+
+    def _leaves(self) -> None:
+        """A call, or a batch of them, goes off to a thread."""
+        self._away += 1
+        if self._look is None:
+            self._returned_at = self._loop.time()
+            self._look = self._loop.call_later(STUCK_S, self._look_after)
+
+    def _returns(self) -> None:
+        self._away -= 1
+        now = self._loop.time()
+        if self._is_stuck:
+            self._is_stuck = False
+            _log.warning("the file system answers again after %.0f s", now - self._returned_at)
+        self._returned_at = now
+
+    def _look_after(self) -> None:
+        """Say so when nothing has come back for long; a call into the kernel can only be waited for."""
+        self._look = None
+        if not self._away:
+            return
+        silent_s = self._loop.time() - self._returned_at
+        if silent_s >= STUCK_S:
+            self._is_stuck = True
+            _log.error(
+                "the file system has not answered for %.0f s, %d calls wait in it: is it on the network, "
+                "and its server away? a second SIGTERM ends the process all the same",
+                silent_s,
+                self._away,
+            )
+        self._look = self._loop.call_later(max(STUCK_S - silent_s, STUCK_S / 10), self._look_after)
 
     def _judge(self, *, is_slow: bool) -> None:
         self._slow_batches = self._slow_batches + 1 if is_slow else 0

@@ -9,12 +9,12 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from filerbackup.events import Entry, EntryKind
 from filerbackup.sinks.base import OWN_PREFIX
 from filerbackup.sinks.local.durability import FlushRecord
-from filerbackup.sinks.local.files import copy_bytes, make_directory, new_file, remove_one, write_all
+from filerbackup.sinks.local.files import copy_bytes, new_file, private_directory, remove_one, write_all
 from filerbackup.sinks.local.flushing import Changed, Flusher
 from filerbackup.sinks.local.metadata import LocalListed, Metadata
 from filerbackup.sinks.local.paths import make_directories, open_directory, readable, sync_directory
@@ -42,7 +42,9 @@ _REFUSED_MOVES = frozenset(
 class Tree:
     """The directory of a sink, held open: writes, removals, moves and reads below it."""
 
-    def __init__(self, directory: str, carried: FlushRecord | None = None) -> None:
+    def __init__(
+        self, directory: str, carried: FlushRecord | None = None, *, keep_set_id: bool = False
+    ) -> None:
         """Open an existing directory, prove that it may be written, clean up after killed processes.
 
         `carried` is the record of an earlier Tree of this process on the same directory.
@@ -50,18 +52,22 @@ class Tree:
         with contextlib.ExitStack() as undo:
             self.root_fd = os.open(directory, _ROOT_FLAGS)
             undo.callback(os.close, self.root_fd)
-            make_directory(_OWN, self.root_fd)
-            own_fd = os.open(_OWN, _ROOT_FLAGS | os.O_NOFOLLOW, dir_fd=self.root_fd)
+            self.is_open_to_all = bool(os.fstat(self.root_fd).st_mode & stat.S_IWOTH)
+            own_fd = private_directory(_OWN, self.root_fd)
             undo.callback(os.close, own_fd)
             self.workspace = Workspace(own_fd)
             undo.callback(self.workspace.close)
             self._changed = Changed(self.root_fd)
             undo.callback(self._changed.close)
             self.workspace.clean(self._remove_leftover)
-            self.metadata = Metadata(self.workspace)
+            self.metadata = Metadata(self.workspace, keep_set_id=keep_set_id)
             self.flusher = Flusher(directory, self.root_fd, own_fd, self.workspace, self._changed, carried)
             self.name_max = os.fpathconf(self.root_fd, "PC_NAME_MAX")
             self._undo = undo.pop_all()
+
+    def asks(self, may_change: Callable[[], None]) -> None:
+        """Call it right before each change; what it raises keeps that from happening."""
+        self._changed.may_change = may_change
 
     def close(self) -> None:
         """Remove the temporary files and close every descriptor. No other call may be running."""
@@ -98,6 +104,7 @@ class Tree:
             os.close(path_fd)
         try:
             self._changed.before(path, fd)
+            self.metadata.narrow(fd, entry)
             self.metadata.put_on(fd, entry)
         finally:
             os.close(fd)
@@ -159,7 +166,7 @@ class Tree:
     def _copy(self, name: bytes, beside: bytes, parent_fd: int, entry: Entry) -> None:
         if entry.kind is EntryKind.SYMLINK:
             os.symlink(entry.symlink_target.encode(), beside, dir_fd=parent_fd)
-            self.metadata.put_on_symlink(beside, parent_fd, entry)
+            self.metadata.put_on_open_symlink(beside, parent_fd, entry)
             return
         fd = new_file(beside, parent_fd)
         try:
@@ -187,7 +194,9 @@ class Tree:
     def removal(self, path: bytes) -> Generator[None, None, None]:
         """Remove a whole tree step by step; absent is fine."""
         try:
-            yield from remove_tree(self.root_fd, path, self._changed.before)
+            for _ in remove_tree(self.root_fd, path, self._changed.before):
+                yield
+                self._changed.may_change()
         finally:
             self._changed.after()
 
@@ -237,17 +246,26 @@ class Tree:
         return there is None or there.inode != found.inode
 
     def update(self, path: bytes, entry: Entry) -> bool:
-        """Give a file the entry's metadata if it has its content; else False, and nothing changed."""
+        """Give a file the entry's metadata if it has its content; else False, and nothing changed.
+
+        What is looked at and what is changed is one open file: a name can be given to another one in
+        between. A file with a second name stays as it is, for that name may stand outside of the sink.
+        """
         parent, _, base = path.rpartition(b"/")
         try:
             parent_fd = open_directory(self.root_fd, parent)
         except FileNotFoundError:
             return False
         try:
-            if not self._holds(base, parent_fd, entry):
-                return False
-            self._changed.before(parent, parent_fd)
             fd = os.open(base, _READ_FLAGS, dir_fd=parent_fd)
+            try:
+                if not self._holds(fd, entry):
+                    return False
+                self._changed.before(parent, parent_fd)
+                self.metadata.narrow(fd, entry)
+                self.finish_file(fd, entry)
+            finally:
+                os.close(fd)
         except OSError as error:
             # Gone, replaced by a symlink, or without root's rights not even ours to read.
             if error.errno in (errno.ENOENT, errno.ELOOP, errno.EACCES):
@@ -255,20 +273,17 @@ class Tree:
             raise
         finally:
             os.close(parent_fd)
-        try:
-            self.finish_file(fd, entry)
-        finally:
-            os.close(fd)
         self._changed.after()
         return True
 
-    def _holds(self, base: bytes, parent_fd: int, entry: Entry) -> bool:
-        found = self.metadata.describe("", base, parent_fd)
+    def _holds(self, fd: int, entry: Entry) -> bool:
+        status = os.fstat(fd)
         return (
-            found.kind is EntryKind.FILE
-            and found.size == entry.size
-            and is_proven(found.content, found.mtime_ns or 0, entry)
-            and self.flusher.record.trusts(found.ctime_ns)
+            stat.S_ISREG(status.st_mode)
+            and status.st_nlink == 1
+            and status.st_size == entry.size
+            and is_proven(self.metadata.version_of(fd), status.st_mtime_ns, entry)
+            and self.flusher.record.trusts(status.st_ctime_ns)
         )
 
     def _remove_leftover(self, path: bytes) -> None:

@@ -69,6 +69,16 @@ def kept_version(name: bytes, directory_fd: int) -> bytes:
         raise
 
 
+def version_on(fd: int) -> bytes:
+    """The name that is kept with an open file, or empty. Raises OSError."""
+    try:
+        return os.getxattr(fd, _ATTRIBUTE)
+    except OSError as error:
+        if error.errno in _NONE_HERE:
+            return b""
+        raise
+
+
 def keeps_versions(fd: int) -> bool:
     """Try it on an open file. Raises OSError for other reasons than that it is not supported."""
     _set(fd, _FORMAT)

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from filerbackup.sinks.keys import TEMPORARY_PREFIX
-from filerbackup.sinks.local.files import make_directory, new_file, remove_one
+from filerbackup.sinks.local.files import new_file, private_directory, remove_one
 
 _log = logging.getLogger(__name__)
 
@@ -40,8 +40,7 @@ class Workspace:
 
     def __init__(self, own_fd: int) -> None:
         """`own_fd` is of `.filerbackup`; it stays the caller's."""
-        make_directory(TMP, own_fd)
-        self._tmp_fd = os.open(TMP, _DIRECTORY, dir_fd=own_fd)
+        self._tmp_fd = private_directory(TMP, own_fd)
         try:
             self._name, self.fd, self._lock_fd = self._claim()
         except BaseException:

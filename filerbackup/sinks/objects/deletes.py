@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from filerbackup.errors import SinkError, SinkUnavailable
+from filerbackup.errors import FilerBackupError, LeaseLost, SinkError, SinkUnavailable
 from filerbackup.sinks.objects.store import Store
 
 LINGER_S = 0.005
@@ -21,10 +21,11 @@ class Deletes:
     So many requests run at once as the service's traits say; more names wait, and so make larger batches.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, may_change: Callable[[], None] = lambda: None) -> None:
         self._store = store
+        self._may_change = may_change
         self._most_names = store.traits.bulk_names
-        self._waiting: dict[str, asyncio.Future[SinkError | None]] = {}
+        self._waiting: dict[str, asyncio.Future[FilerBackupError | None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -60,7 +61,7 @@ class Deletes:
                 answer.set_result(_closed())
         self._waiting.clear()
 
-    def _add(self, name: str) -> asyncio.Future[SinkError | None]:
+    def _add(self, name: str) -> asyncio.Future[FilerBackupError | None]:
         answer = self._waiting.get(name)
         if answer is not None:
             return answer
@@ -93,13 +94,14 @@ class Deletes:
         if not self._closed:
             self._send()
 
-    async def _carry_out(self, batch: dict[str, asyncio.Future[SinkError | None]]) -> None:
+    async def _carry_out(self, batch: dict[str, asyncio.Future[FilerBackupError | None]]) -> None:
         failed: dict[str, SinkError] = {}
-        all_failed: SinkError | None = _closed()
+        all_failed: FilerBackupError | None = _closed()
         try:
+            self._may_change()
             failed = await self._delete(list(batch))
             all_failed = None
-        except SinkError as error:
+        except (SinkError, LeaseLost) as error:
             all_failed = error
         finally:
             for name, answer in batch.items():
@@ -116,6 +118,7 @@ class Deletes:
             self._most_names = 1
         failed = {}
         for name in names:
+            self._may_change()
             try:
                 await self._store.delete(name)
             except SinkError as error:

@@ -11,6 +11,7 @@ import ssl
 import aiohttp
 
 from filerbackup.errors import SinkError, SinkRefused, SinkUnavailable
+from filerbackup.redact import without_tokens
 
 _query = re.compile(r"(https?://[^\s?'\"]*)\?[^\s'\"]*")
 
@@ -36,8 +37,8 @@ def answer_text(what: str, status: int, code: str, message: str) -> str:
 
 
 def one_line(text: str, most: int = 300) -> str:
-    """Printable, on one line, cut, and without the query of any URL, which may carry a signature."""
-    clean = _query.sub(r"\1", " ".join(text[: 8 * most].split()))
+    """Printable, on one line, cut, without tokens, and without the query of any URL."""
+    clean = without_tokens(_query.sub(r"\1", " ".join(text[: 8 * most].split())))
     clean = "".join(character if character.isprintable() else "?" for character in clean)
     return clean if len(clean) <= most else clean[:most] + "…"
 

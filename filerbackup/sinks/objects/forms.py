@@ -67,7 +67,7 @@ class Forms:
             if note["version"] != _VERSION:
                 raise ValueError
             self._known = frozenset(form for form in Form if note.get(form.value, False))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise SinkRefused(
                 f"{self._name} in the sink cannot be read",
                 hint="remove it when no symlinks were ever backed up to this sink, else restore it",

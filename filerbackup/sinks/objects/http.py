@@ -15,19 +15,21 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from filerbackup import __version__
+from filerbackup.filer.sockets import new_socket
 from filerbackup.sinks.objects.errors import Unanswered
 
 CONNECT_S = 10.0
 CALL_S = 60.0
 """Deadline of a call that carries no content."""
-STALL_S = 60.0
+STALL_S = 40.0
 """A call in which not a byte moves for so long is given up."""
 SLOWEST_BYTES_PER_S = 16 << 10
-"""A put gets `CALL_S` and what its bytes take at this rate."""
+"""What cannot be watched, as it is still in the buffers of this machine, gets the time for this rate too."""
 MOST_ERROR_BYTES = 64 << 10
 SLICE_BYTES = 256 << 10
 USER_AGENT = f"filerbackup/{__version__}"
-_MOST_BUFFERED_BYTES = 8 << 20
+_MOST_BUFFERED_BYTES = 320 << 10
+"""The transport's 64 KiB, `UNSENT_BYTES`, and what a slow line has under way: 20 s at that rate."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -45,6 +47,13 @@ class Stall:
     def sent(self, size: int, more_s: float = 0.0) -> None:
         """A body of `size` bytes is out; the last of it may still be in the buffers of this machine."""
         self.progress(more_s + min(size, _MOST_BUFFERED_BYTES) / SLOWEST_BYTES_PER_S)
+
+    def body(self, data: bytes) -> bytes | AsyncIterator[bytes | memoryview]:
+        """A body as aiohttp is to have it, in which every slice is a sign of progress."""
+        if len(data) > SLICE_BYTES:
+            return self.watch(in_slices((data,)), len(data))
+        self.sent(len(data))
+        return data
 
     async def watch(
         self, blocks: AsyncIterator[bytes | memoryview], size: int
@@ -80,7 +89,7 @@ def new_session(
     """A session that adds nothing of its own; `unsent`: headers that are not made up."""
     return aiohttp.ClientSession(
         auto_decompress=False,
-        connector=aiohttp.TCPConnector(limit=connections, ssl=tls),
+        connector=aiohttp.TCPConnector(limit=connections, ssl=tls, socket_factory=new_socket),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
         skip_auto_headers=unsent,

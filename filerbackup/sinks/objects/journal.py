@@ -30,10 +30,13 @@ class Noted:
 
 
 class Journal:
-    """The note `name`. Where a service keeps no unfinished parts it does nothing."""
+    """The note `name`. Where a service keeps no unfinished parts it does nothing.
 
-    def __init__(self, store: Store, name: str) -> None:
-        self._store, self._name = store, name
+    `below`: what all names in it begin with; another is nothing of ours, whoever has put it there.
+    """
+
+    def __init__(self, store: Store, name: str, *, below: str = "") -> None:
+        self._store, self._name, self._below = store, name, below
         self._is_needed = store.traits.keeps_unfinished
         self._open: dict[str, int] = {}
         self._written: frozenset[str] = frozenset()
@@ -46,11 +49,13 @@ class Journal:
             return []
         try:
             names = json.loads(raw)["names"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return []
         if not isinstance(names, list):
             return []
-        self._written = frozenset(name for name in names if isinstance(name, str))
+        self._written = frozenset(
+            name for name in names if isinstance(name, str) and name.startswith(self._below)
+        )
         return sorted(self._written)
 
     @asynccontextmanager

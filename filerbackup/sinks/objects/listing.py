@@ -31,6 +31,7 @@ MOST_HELD = 5000
 HALF_REPLACED = -1
 """The size of what is listed where a file and a symlink have the same key."""
 _PAGE = 1000
+_MOST_EMPTY_PAGES = 1000
 _LAST = "\U0010ffff"
 
 
@@ -84,6 +85,7 @@ class Lister:
         names = self._names
         after = names.prefix + start_after if start_after else ""
         token = ""
+        moves = _Moves()
         while True:
             page = await self._pages(names.prefix + prefix, after=after, token=token, limit=self._page_size)
             for found in page.objects:
@@ -94,8 +96,7 @@ class Lister:
             if not page.truncated:
                 return
             last = page.objects[-1].name if page.objects else after
-            if last <= after and page.token in ("", token):
-                raise SinkUnavailable("a listing of the service does not move on")
+            moves.check(last > after, page.token not in ("", token))
             if last.startswith(names.own_prefix):
                 after, token = names.own_prefix + _LAST, ""
             else:
@@ -125,6 +126,8 @@ class Lister:
         held, position = _Held(self._links), ""
         after, token = _shortly_before(full, path, start_after), ""
         seen: tuple[str, str] | None = None
+        reached = ("", "")
+        moves = _Moves()
         while True:
             page = await self._pages(
                 full + begin, after=after, token=token, delimiter="/", limit=self._page_size
@@ -142,12 +145,14 @@ class Lister:
                         yield ready
             if not page.truncated:
                 break
-            if self._in_order and page.token:
+            by_token = self._in_order and page.token not in ("", token)
+            last = _service_order(fresh[-1]) if fresh else ("", "")
+            moves.check(last > reached, by_token)
+            reached = max(reached, last)
+            if by_token:
                 token = page.token
-            elif fresh:
-                after, seen = full + fresh[-1].raw, _service_order(fresh[-1])
             else:
-                raise SinkUnavailable("a listing of the service does not move on")
+                after, seen, token = full + fresh[-1].raw, last, ""
         for ready in held.ready(None):
             yield ready
 
@@ -181,6 +186,19 @@ class Lister:
             link = next((found for found in page.objects if found.name == name), None)
             held.settle(stem, self._names.listed(link, links=True) if link is not None else None)
         return bool(stems)
+
+
+class _Moves:
+    """Whether a listing comes to an end: a service may give empty pages, but not for ever."""
+
+    def __init__(self) -> None:
+        self._empty = 0
+
+    def check(self, has_more: bool, has_token: bool) -> None:
+        """After each page: whether it showed something new, or gave another token. Raises SinkUnavailable."""
+        self._empty = 0 if has_more else self._empty + 1
+        if not has_more and (not has_token or self._empty > _MOST_EMPTY_PAGES):
+            raise SinkUnavailable("a listing of the service does not move on")
 
 
 class _Entry(NamedTuple):

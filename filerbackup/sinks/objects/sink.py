@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -73,6 +73,7 @@ class ObjectSink:
         self._part_bytes = max(settings.part_size_bytes, traits.smallest_part)
         self._buffer_bytes = self._part_bytes * max(1, settings.part_concurrency)
         self._links_by_name = settings.symlinks == "rclonelink"
+        self.may_change: Callable[[], None] = lambda: None
         self._opened: _Open | None = None
         self._drop_level = logging.WARNING
 
@@ -98,13 +99,13 @@ class ObjectSink:
         deletes: Deletes | None = None
         try:
             await store.open()
-            deletes = Deletes(store)
+            deletes = Deletes(store, self.may_change)
             in_order = await lists_in_order(store, deletes, names)
             if self._settings.directory_markers:
                 await require_markers(store, deletes, names)
             forms = Forms(store, names.own(f"{OWN_PREFIX}/{store.traits.kind}.json"))
             await forms.load()
-            journal = Journal(store, names.own(f"{OWN_PREFIX}/uploads.json"))
+            journal = Journal(store, names.own(f"{OWN_PREFIX}/uploads.json"), below=names.prefix)
             parts = Parts(store, journal, part_bytes=self._part_bytes, buffer_bytes=self._buffer_bytes)
         except BaseException:
             if deletes is not None:

@@ -6,10 +6,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote_plus
-from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
+from filerbackup.sinks.objects import xml
 from filerbackup.sinks.objects.store import Found, Page
 
+_is_size = re.compile(r"[0-9]{1,19}").fullmatch
 _control = re.compile("[\x00-\x1f\x7f\ufffe\uffff]").search
 _is_md5 = re.compile(r"[0-9a-f]{32}").fullmatch
 _is_parts = re.compile(r"[0-9a-f]{32}-[0-9]{1,5}").fullmatch
@@ -52,7 +54,7 @@ def is_md5_of_parts(etag: str) -> bool:
 def parse_head(headers: Mapping[str, str]) -> Answer:
     """The answer to HEAD. Raises NotS3."""
     size = headers.get("Content-Length", "")
-    if not size.isdecimal():
+    if not _is_size(size):
         raise NotS3("no Content-Length")
     user = {
         name.lower().removeprefix("x-amz-meta-"): value
@@ -107,10 +109,10 @@ def parse_error(body: bytes) -> tuple[str, str, str]:
     return values.get("Code", ""), values.get("Message", ""), values.get("Region", "")
 
 
-def _found(element: ElementTree.Element, encoded: bool) -> Found | None:
+def _found(element: Element, encoded: bool) -> Found | None:
     values = {_local(part.tag): part.text or "" for part in element}
     size = values.get("Size", "").strip()
-    if not size.isdecimal():
+    if not _is_size(size):
         raise NotS3("a listed object without a size")
     name = _name(values.get("Key", ""), encoded)
     return Found(name, int(size), etag_of(values.get("ETag"))) if name else None
@@ -125,12 +127,11 @@ def _name(text: str, encoded: bool) -> str:
         return ""
 
 
-def _parse(body: bytes) -> ElementTree.Element:
+def _parse(body: bytes) -> Element:
     try:
-        # Expat resolves no external entities and stops those that grow without bounds.
-        return ElementTree.fromstring(body)  # noqa: S314
-    except ElementTree.ParseError as error:
-        raise NotS3("no XML") from error
+        return xml.parse(body)
+    except xml.NotXml as error:
+        raise NotS3(f"no XML of S3's: {error}") from None
 
 
 def _local(tag: str) -> str:

@@ -20,7 +20,7 @@ from filerbackup.errors import SinkError, SinkUnavailable
 from filerbackup.sinks.keys import shown
 from filerbackup.sinks.metadata import ObjectMetadata
 from filerbackup.sinks.objects.errors import Unanswered
-from filerbackup.sinks.objects.http import CALL_S, SLOWEST_BYTES_PER_S, bytes_range, read_body
+from filerbackup.sinks.objects.http import CALL_S, bytes_range, read_body
 from filerbackup.sinks.objects.reading import gather
 from filerbackup.sinks.objects.store import Page
 from filerbackup.sinks.s3.answers import Answer, NotS3, etag_of, is_clean, parse_head, parse_page
@@ -33,6 +33,7 @@ from filerbackup.sinks.s3.errors import (
     is_distrust,
     not_s3,
 )
+from filerbackup.sinks.s3.pace import Pace
 
 _NO_BULK = frozenset({"NotImplemented", "MethodNotAllowed", "MalformedXML", "MissingContentMD5"})
 _MOST_PAGE_BYTES = 32 << 20
@@ -56,6 +57,7 @@ class Bucket:
         self.takes_tags = True
         self._wants_md5 = False
         self._obstore_trusts = True
+        self._pace = Pace()
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -106,7 +108,7 @@ class Bucket:
         ):
             if value:
                 attributes[header] = value
-        async with asyncio.timeout(CALL_S + len(data) / SLOWEST_BYTES_PER_S):
+        async with self._pace.keeping(len(data)):
             result = await obstore.put_async(
                 self._store,
                 name,
@@ -124,7 +126,7 @@ class Bucket:
         if self._wants_md5:
             digest = hashlib.md5(data, usedforsecurity=False).digest()
             parameters["ContentMD5"] = base64.b64encode(digest).decode()
-        async with asyncio.timeout(CALL_S + len(data) / SLOWEST_BYTES_PER_S):
+        async with self._pace.keeping(len(data)):
             answer = await self.sdk(
                 self.client.put_object(Bucket=self.name, Key=name, Body=data, **parameters)
             )
@@ -275,7 +277,8 @@ class Bucket:
         try:
             return await call
         except (BotoCoreError, ClientError) as error:
-            raise from_botocore(error) from error
+            # Its text is the whole answer, which may quote our signature.
+            raise from_botocore(error) from None
 
     @contextmanager
     def errors(self, verb: str, name: str) -> Iterator[None]:

@@ -33,6 +33,7 @@ from filerbackup.sinks.objects.http import CONNECT_S, USER_AGENT, new_session, t
 from filerbackup.sinks.s3.client import S3Client
 from filerbackup.sinks.s3.errors import classify, from_botocore
 from filerbackup.sinks.s3.signed import SignedHttp
+from filerbackup.sinks.s3.transport import StraightTransport, stay_in_region
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Config, S3Credential
@@ -99,12 +100,12 @@ async def connect(settings: S3Settings) -> Connection:
         except TimeoutError:
             raise SinkUnavailable(f"{what}: finding credentials took over {OPEN_S:.0f} s") from None
         except (BotoCoreError, ClientError) as error:
-            raise classify(from_botocore(error), what) from error
+            raise classify(from_botocore(error), what) from None
         except ValueError as error:
             # botocore's word on an endpoint, profile or region that it cannot use.
             raise SinkRefused(
                 f"{what}: {one_line(str(error))}", hint="check `endpoint` and `region`"
-            ) from error
+            ) from None
         except OSError as error:
             raise SinkRefused(
                 f"{what}: the file of certificate authorities cannot be read: {error.strerror}",
@@ -121,6 +122,7 @@ async def _connect(settings: S3Settings, stack: AsyncExitStack) -> tuple[S3Clien
         session.create_client("s3", config=_config(settings), **_arguments(settings))
     )
     _send_md5_with_deletes(client)
+    client.meta.events.register_first("needs-retry.s3", stay_in_region)
     found = await _credentials(session, settings)
     endpoint = client.meta.endpoint_url
     bundle = settings.ca_file or session.get_config_variable("ca_bundle")
@@ -154,6 +156,7 @@ def _arguments(settings: S3Settings) -> dict[str, Any]:
 
 def _config(settings: S3Settings) -> AioConfig:
     return AioConfig(
+        http_session_cls=StraightTransport,
         connect_timeout=CONNECT_S,
         # `bucket` sets a deadline for each call; the longest is that for putting parts together.
         read_timeout=PUT_LIMIT_S,

@@ -8,6 +8,7 @@ from the service are cut to one short line, and URLs lose their query, which may
 from __future__ import annotations
 
 import re
+from html import unescape
 
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
@@ -60,6 +61,7 @@ _obstore_answer = re.compile(
     re.DOTALL,
 ).match
 _code_element = re.compile(r"<Code>\s*([A-Za-z0-9.]{1,80})\s*</Code>").search
+_has_expired = re.compile(r"request has expired", re.IGNORECASE).search
 _message_element = re.compile(r"<Message>([^<]*)</Message>").search
 
 
@@ -105,6 +107,8 @@ def _hint(error: Answered) -> str:
         return "correct `region`: the bucket is in another one"
     if not error.code:
         return _HINTS["AccessDenied"] if error.status in (401, 403) else _ENDPOINT
+    if error.code == "AccessDenied" and _has_expired(error.message):
+        return _HINTS["RequestTimeTooSkewed"]
     return _HINTS.get(error.code, "")
 
 
@@ -119,7 +123,7 @@ def from_obstore(error: BaseError | FileNotFoundError, name: str) -> Answered | 
     found = _obstore_answer(text)
     if found is not None:
         code, message = _code_element(found[2]), _message_element(found[2])
-        return Answered(int(found[1]), code[1] if code else "", message[1] if message else "")
+        return Answered(int(found[1]), code[1] if code else "", unescape(message[1]) if message else "")
     if isinstance(error, FileNotFoundError):
         return Answered(404, "NoSuchBucket")
     if isinstance(error, PermissionDeniedError):

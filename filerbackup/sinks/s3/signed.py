@@ -20,7 +20,12 @@ from filerbackup.sinks.s3.answers import parse_error
 from filerbackup.sinks.s3.client import S3Client
 from filerbackup.sinks.s3.errors import Answered, from_aiohttp, from_botocore
 
-_VALID_S = 900
+_VALID_S = 300
+"""How long a signed URL is good for: whoever reads it in a proxy's log can repeat the request so long.
+
+The service looks when the request begins, not when its body ends. Not less, for it is also how far this
+machine's clock may be behind the service's.
+"""
 
 
 class SignedHttp:
@@ -78,7 +83,8 @@ class SignedHttp:
         except TimeoutError:
             raise Unanswered(f"renewing the credentials took over {STALL_S:.0f} s") from None
         except (BotoCoreError, ClientError) as error:
-            raise from_botocore(error) from error
+            # Its text is the whole answer, which may quote our signature.
+            raise from_botocore(error) from None
         return URL(url, encoded=True)
 
 

@@ -14,6 +14,7 @@ from filerbackup.sinks.s3.bucket import Bucket
 from filerbackup.sinks.s3.connection import Connection, connect
 from filerbackup.sinks.s3.copies import LARGEST_COPY, Copies
 from filerbackup.sinks.s3.dialect import S3_DIALECT
+from filerbackup.sinks.s3.directories import clear_directories
 from filerbackup.sinks.s3.multipart import Multipart
 from filerbackup.sinks.s3.uploads import Uploads
 
@@ -171,7 +172,12 @@ class S3Store:
     ) -> None:
         """See the protocol."""
         at = self._at()
-        etag = await at.multipart.complete(name, upload_id, parts)
+        try:
+            etag = await at.multipart.complete(name, upload_id, parts)
+        except SinkUnavailable:
+            if not await clear_directories(at.bucket, name):
+                raise
+            etag = await at.multipart.complete(name, upload_id, parts)
         size = sum(part.size for part in parts)
         await at.uploads.check_parts(name, etag, [part.digest for part in parts], size)
 

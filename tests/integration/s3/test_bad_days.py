@@ -17,7 +17,7 @@ from filerbackup.errors import (
 )
 from filerbackup.sinks.metadata import ObjectMetadata
 from filerbackup.sinks.objects import http
-from filerbackup.sinks.s3 import bucket, signed
+from filerbackup.sinks.s3 import bucket, pace, signed
 from tests.contract.contents import (
     StreamedContent,
     file_entry,
@@ -121,8 +121,7 @@ async def test_a_server_that_never_answers(
         return web.Response()
 
     monkeypatch.setattr(bucket, "CALL_S", 0.3)
-    monkeypatch.setattr(bucket, "SLOWEST_BYTES_PER_S", 1 << 40)
-    for module in (signed, http):
+    for module in (signed, http, pace):
         monkeypatch.setattr(module, "STALL_S", 0.3)
     async with opened(settings(server, folder)) as sink:
         upload = await sink._store.begin_upload(f"{folder}/big", ObjectMetadata())

@@ -11,6 +11,7 @@ from aiohttp import web
 from filerbackup.errors import (
     ObjectRejected,
     SinkRefused,
+    SinkUnavailable,
 )
 from filerbackup.sinks.s3 import S3Sink
 from tests.contract.contents import (
@@ -91,3 +92,20 @@ async def test_a_name_that_reads_like_an_answer(
         proxy.fault = deny
         with pytest.raises(SinkRefused):
             await write(sink, name)
+
+
+async def test_a_large_file_where_a_directory_was(sink: S3Sink, peer: Peer, folder: str) -> None:
+    """SeaweedFS keeps the empty directory for minutes, and no upload in parts could end over it."""
+    for key in ("was/file", "was/deep/er/file", "full/file"):
+        await write(sink, key, b"x")
+    for key in ("was/file", "was/deep/er/file"):
+        await sink.delete(key)
+
+    content = StreamedContent(6 * MIB)
+    await sink.write("was", file_entry("was", content.size), content)
+
+    assert await peer.names(f"{folder}/was") == {f"{folder}/was"}
+    # What is below a directory that is not empty is nobody's leftover.
+    with pytest.raises(SinkUnavailable, match="complete upload of"):
+        await sink.write("full", file_entry("full", content.size), content)
+    assert await peer.get(f"{folder}/full/file") == b"x"

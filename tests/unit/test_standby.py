@@ -1,0 +1,121 @@
+"""Who takes the lease waits until nobody else can still think that it has it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from filerbackup.errors import LeaseLost
+from filerbackup.pipeline import replicator
+from filerbackup.pipeline.fence import Fence
+from filerbackup.pipeline.replicator import Replicator, Wishes
+from filerbackup.pipeline.watcher import Watcher
+from filerbackup.state.base import Status
+
+LASTS_S = 0.3
+
+
+class Lease:
+    """Free after so many asks."""
+
+    def __init__(self, asks: int = 0) -> None:
+        self.asks, self.renewals, self.restarts, self.generation = asks, 0, 0, 1
+        self.lasts_s = self.left_s = LASTS_S
+        self.on_renewal: Callable[[], None] = lambda: None
+
+    async def acquire(self) -> str | None:
+        self.asks -= 1
+        return "another" if self.asks >= 0 else None
+
+    async def renew(self) -> None:
+        self.renewals += 1
+        self.on_renewal()
+
+    async def release(self) -> None:
+        """Nothing."""
+
+
+class Statuses:
+    def __init__(self, status: Status | None) -> None:
+        self.status = status
+
+    async def load(self) -> Status | None:
+        return self.status
+
+
+def said(state: str, *, holder: str, age_s: int) -> Status:
+    return Status(state=state, updated_ns=time.time_ns() - age_s * 1_000_000_000, holder=holder)
+
+
+def make(lease: Lease, status: Status | None, **way: Any) -> Replicator:
+    logger = logging.getLogger("filerbackup.test.standby")
+    ends = SimpleNamespace(source=None)
+    wishes = Wishes(
+        one_shot=False, start="auto", adopt_weed_checkpoint=False, claim=False, dry_run=False,
+        grace_s=1, reconcile_every_s=0,
+    )  # fmt: skip
+    stub: Any = SimpleNamespace(ends=ends, watcher=Watcher(logger), fence=Fence(lambda: lease.left_s), **way)
+    nothing: Any = None
+    return Replicator(
+        stub, way.get("checkpoints", nothing), lease, Statuses(status), wishes,  # type: ignore[arg-type]
+        holder="ours", cluster="", filer_in_use=nothing, on_refused=nothing, register=nothing,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("asks", "state", "holder", "age_s", "waits"),
+    [
+        (0, "", "", 0, False),
+        (0, "following", "another", 1, True),
+        (0, "source-error", "another", 1, True),
+        (0, "stopped", "another", 1, False),
+        (0, "standby", "another", 1, False),
+        (0, "following", "another", 60, False),
+        (0, "following", "ours", 1, False),
+        (2, "following", "another", 1, False),
+    ],
+)
+async def test_a_lease_that_was_free_may_still_be_believed_in(
+    asks: int, state: str, holder: str, age_s: int, waits: bool
+) -> None:
+    """Only a filer that was restarted gives away what somebody has; one that was seen to be held ran out."""
+    lease = Lease(asks)
+    status = said(state, holder=holder, age_s=age_s) if state else None
+    with patch.object(replicator, "ASK_AGAIN_S", 0.01), patch.object(replicator, "RENEW_EVERY_S", 0.1):
+        began = time.monotonic()
+        assert await make(lease, status)._take_lease(asyncio.Event())
+    assert (lease.renewals >= 2) == waits
+    if waits:
+        assert time.monotonic() - began >= LASTS_S
+
+
+async def test_a_lease_that_ran_out_meanwhile_is_not_renewed() -> None:
+    """Another one may have had it and have given it back."""
+    lease = Lease()
+    lease.left_s = -1.0
+    with pytest.raises(LeaseLost):
+        await make(lease, None)._keep_lease()
+    assert lease.renewals == 0
+
+
+async def test_a_lease_that_the_filer_forgot_is_only_kept_when_nobody_had_it() -> None:
+    lease = Lease()
+    lease.left_s = 0.1
+
+    class Checkpoints:
+        async def confirm(self) -> None:
+            raise LeaseLost("another has taken over")
+
+    def forgot() -> None:
+        lease.restarts += 1
+
+    lease.on_renewal = forgot
+    with pytest.raises(LeaseLost, match="taken over"):
+        await make(lease, None, checkpoints=Checkpoints())._keep_lease()
