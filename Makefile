@@ -1,19 +1,26 @@
 # make run    replicate a scratch SeaweedFS and look at the result
 # make test   all tests, against real servers
 # make check  what CI checks beside the tests: lint, format, import direction, types
+# make fuzz   decoders of what comes from outside, guided by coverage (needs atheris)
+# make chaos  ten minutes of write load and random faults (SECONDS=…, SEED=…), then a comparison
 # make bench  filerbackup and weed filer.backup side by side
+# make bench-memory     peak memory in hard cases, against the promise
+# make bench-deadlines  half-open connections, in real time
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Tests wait for servers more than they compute; each worker starts servers of its own.
 JOBS ?= 3
+FUZZ_SECONDS ?= 20
+# Of load and faults of a chaos run; SEED repeats an earlier one.
+SECONDS ?= 600
 READY := $(VENV)/.ready
 STUBS := filerbackup/filer/stubs
 # What the tests need from npm: Azurite.
 NODE := .node
 NPM_FILES := tests/support/npm/package.json tests/support/npm/package-lock.json
 
-.PHONY: run test check bench proto lock clean
+.PHONY: run test check bench bench-memory bench-deadlines chaos fuzz proto lock clean
 
 run: $(READY)
 	$(BIN)/python -m tests.demo
@@ -29,6 +36,18 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench $(ARGS)
+
+bench-memory: $(READY)
+	$(BIN)/python -m tests.bench.memory $(ARGS)
+
+bench-deadlines: $(READY)
+	$(BIN)/python -m tests.bench.deadlines
+
+fuzz: $(READY)
+	$(BIN)/python -m tests.fuzz all --seconds $(FUZZ_SECONDS)
+
+chaos: $(READY)
+	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 # A virtual environment with the versions that were tested.
 $(READY): pyproject.toml requirements.lock

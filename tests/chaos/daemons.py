@@ -1,0 +1,168 @@
+"""Two daemons with one configuration: one works, the other stands by; who ends is started again."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.chaos.book import Book
+from tests.support.daemon import Daemon
+from tests.support.line import owner_of
+
+_NO_FILER = 3
+"""Exit code of a start without a filer; a service manager starts it again, and so do we."""
+STOPS_WITHIN_S = 40.0
+
+
+class Team:
+    """`names` are those of the daemons; any thread may call."""
+
+    names = ("one", "two")
+
+    def __init__(self, directory: Path, config: str, book: Book) -> None:
+        self._daemons = {name: Daemon(directory / name, config) for name in self.names}
+        self._book = book
+        self._locks = {name: threading.RLock() for name in self.names}
+        self._wanted = dict.fromkeys(self.names, False)
+        self._frozen: set[str] = set()
+        self._owners: dict[int, str] = {}
+        self._stopping = threading.Event()
+        self._watching = threading.Thread(target=self._watch, daemon=True)
+        self.stopped_at: dict[str, list[float]] = {name: [] for name in self.names}
+        self.peak_kib = dict.fromkeys(self.names, 0)
+
+    @contextmanager
+    def running(self) -> Iterator[Team]:
+        """Both, until the end of the block; then they are killed."""
+        for name in self.names:
+            self.start(name)
+        self._watching.start()
+        try:
+            yield self
+        finally:
+            self._stopping.set()
+            self._watching.join(10)
+            for name in self.names:
+                self.thaw(name)
+                self._daemons[name].kill()
+
+    def daemon(self, name: str) -> Daemon:
+        """One of them."""
+        return self._daemons[name]
+
+    def pids(self) -> dict[int, str]:
+        """The processes that there are now."""
+        found = {}
+        for name, daemon in self._daemons.items():
+            if daemon.process is not None and daemon.process.poll() is None:
+                found[daemon.process.pid] = name
+        return found
+
+    def owner(self, port: int) -> str | None:
+        """Which of them, as `name:pid`, has a TCP connection with this local port."""
+        pids = self.pids()
+        pid = owner_of(port, pids)
+        return None if pid is None else f"{pids[pid]}:{pid}"
+
+    def is_ours(self, port: int) -> bool:
+        """Whether a connection is one of theirs."""
+        return self.owner(port) is not None
+
+    # -- what is done to them -----------------------------------------------------------------------
+
+    def start(self, name: str) -> None:
+        """Start one that does not run."""
+        with self._locks[name]:
+            self._daemons[name].start("--log-format", "json")
+            self._wanted[name] = True
+
+    def kill(self, name: str) -> None:
+        """SIGKILL."""
+        with self._locks[name]:
+            self._wanted[name] = False
+            self._daemons[name].kill()
+
+    def stop(self, name: str) -> None:
+        """SIGTERM; it has to end with 0."""
+        with self._locks[name]:
+            process = self._daemons[name].process
+            if process is None or process.poll() is not None:
+                return
+            self._wanted[name] = False
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            try:
+                code = process.wait(STOPS_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                code = None
+            took_s = time.monotonic() - began
+            self.stopped_at[name].append(time.time())
+            self._book.note("stopped", daemon=name, code=code, took_s=round(took_s, 1))
+            if code is None:
+                self._book.breaks(
+                    "clean stop", f"{name} did not end within {STOPS_WITHIN_S:.0f} s of SIGTERM"
+                )
+                self._daemons[name].kill()
+            elif code == _NO_FILER and self._book.explains("filer", time.time()):
+                # It had not seen the filer yet.
+                self._book.count("starts without a filer")
+            elif code != 0:
+                self._book.breaks("clean stop", f"{name} ended with {code} after SIGTERM")
+
+    def freeze(self, name: str) -> None:
+        """SIGSTOP."""
+        with self._locks[name]:
+            self._frozen.add(name)
+            self._daemons[name].signal(signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        """SIGCONT."""
+        with self._locks[name]:
+            if name in self._frozen:
+                self._frozen.discard(name)
+                self._daemons[name].signal(signal.SIGCONT)
+
+    def pick(self, rng: random.Random) -> str:
+        """One of them."""
+        return rng.choice(self.names)
+
+    # -- what happens by itself ---------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(0.3):
+            for name in self.names:
+                if self._locks[name].acquire(blocking=False):
+                    try:
+                        self._look_at(name)
+                    finally:
+                        self._locks[name].release()
+
+    def _look_at(self, name: str) -> None:
+        process = self._daemons[name].process
+        if process is None or not self._wanted[name]:
+            return
+        code = process.poll()
+        if code is None:
+            self._measure(name, process.pid)
+            return
+        if code == _NO_FILER and self._book.explains("filer", time.time()):
+            self._book.count("starts without a filer")
+        else:
+            self._book.breaks("keeps running", f"{name} ended by itself with {code}")
+        self._wanted[name] = False
+        self.start(name)
+
+    def _measure(self, name: str, pid: int) -> None:
+        try:
+            text = Path(f"/proc/{pid}/status").read_text()
+        except OSError:
+            return
+        for line in text.splitlines():
+            if line.startswith("VmRSS:"):
+                self.peak_kib[name] = max(self.peak_kib[name], int(line.split()[1]))

@@ -1,0 +1,97 @@
+"""The daemons' own logs: JSON only, no traceback, no secret, no error that no fault explains."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.book import Book
+
+_SESSION = re.compile(r"\((follow|snapshot), offset ")
+"""How the line that begins a session ends."""
+_PLAIN = ("filerbackup: ", "  hint: ")
+"""What a command says for a person when it ends with an error."""
+_NEVER = ("gap in the change log", "gives up", "unexpected failure", "dead letter:", "delete guard")
+_ROUNDING_S = 0.1
+_OPENING_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A daemon began to work on a sink."""
+
+    at: float
+    daemon: str
+    sink: str
+
+
+def check_logs(logs: dict[str, Path], book: Book, secrets: Sequence[str]) -> list[Session]:
+    """Reads all of them; what is wrong goes into the book."""
+    sessions: list[Session] = []
+    for name, path in logs.items():
+        text = path.read_text(errors="replace") if path.exists() else ""
+        for secret in secrets:
+            if secret in text:
+                book.breaks(
+                    "no secret in the log", f"{name} says {text[text.index(secret) - 60 :][:60]!r}..."
+                )
+        for line in text.splitlines():
+            record = _parsed(line)
+            if record is None:
+                if not line.startswith(_PLAIN):
+                    book.breaks("the log is JSON", f"{name}: {line[:200]}")
+                continue
+            book.count(f"logged {record['level']}")
+            _check(name, record, book)
+            if _SESSION.search(record["msg"]):
+                sessions.append(Session(_time(record), name, str(record.get("sink", ""))))
+    return sorted(sessions, key=lambda session: session.at)
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and "msg" in record else None
+
+
+def _time(record: dict[str, Any]) -> float:
+    return datetime.fromisoformat(record["ts"]).timestamp()
+
+
+def _check(name: str, record: dict[str, Any], book: Book) -> None:
+    text, level = record["msg"], record["level"]
+    what = f"{name}: {record['ts']} {text} {record.get('path', '')} {record.get('err', '')}"[:400]
+    if "exc" in record or "Traceback" in text:
+        book.breaks("no traceback", what + "\n" + str(record.get("exc", "")))
+    if any(word in text for word in _NEVER):
+        book.breaks("nothing is given up", what)
+        return
+    if level != "error":
+        return
+    at = _time(record)
+    concerns = ["filer", "volume"] if text.startswith("source error") else [f"sink:{record.get('sink')}"]
+    if not text.startswith(("source error", "sink error")):
+        book.breaks("no unknown error", what)
+    elif not any(book.explains(concern, at, before_s=1.0) for concern in concerns):
+        book.breaks("no error without a fault", what)
+
+
+def check_writers(
+    writes: Iterable[tuple[float, str]], sessions: Sequence[Session], sink: str, book: Book
+) -> None:
+    """Who writes into a sink is the one who began to work on it last."""
+    began = [session for session in sessions if session.sink == sink]
+    for at, writer in writes:
+        before = [session.daemon for session in began if session.at <= at + _ROUNDING_S][-1:]
+        # A sink is opened, with deletes of what was left there, under the lease and before a session.
+        opening = [session.daemon for session in began if at < session.at <= at + _OPENING_S]
+        book.count("looks at writers")
+        if before and writer.partition(":")[0] not in (*before, *opening):
+            book.breaks("one writer", f"{sink}: {writer} wrote at {at:.2f}, {before[0]} had begun")

@@ -1,0 +1,297 @@
+"""One chaos run: servers, two daemons, load and faults for a while, then peace, and a comparison."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import random
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import grpc
+
+from tests.chaos.book import Book
+from tests.chaos.cluster import running_source
+from tests.chaos.daemons import Team
+from tests.chaos.faults import Lane, World, daemon_faults, server_faults, small_disk
+from tests.chaos.load import FIRST, Load
+from tests.chaos.logs import check_logs, check_writers
+from tests.chaos.s3_way import S3Way
+from tests.chaos.shapes import FilerSide, LocalSide, S3Side, without_directories
+from tests.chaos.watch import Checkpoints, Contents, filer_reader, local_reader
+from tests.support import configs
+from tests.support.every_kind import Shape, differences
+from tests.support.line import LoopThread
+from tests.support.s3_tree import make_bucket
+from tests.support.weed import WeedServer, running_weed
+
+EQUAL_WITHIN_S = 60.0
+MOST_MEMORY_KIB = (96 + 120) << 10
+"""The default of `--memory`, and the process itself."""
+_BUCKET = "chaos"
+_USUAL_LOOP_S = 0.12
+"""What `_slowness` measures on an idle core of an ordinary machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run. `seconds`: of load and faults. `per_s` steps of load, `bytes_per_s` written at most."""
+
+    seed: int
+    seconds: float
+    sinks: tuple[str, ...] = ("local", "s3")
+    per_s: float = 40.0
+    bytes_per_s: float = 2_500_000.0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of it; no line in `broken`: all promises were kept."""
+
+    seed: int
+    seconds: float
+    sinks: tuple[str, ...]
+    equal_within_s: float = 0.0
+    allowed_s: float = EQUAL_WITHIN_S
+    files: int = 0
+    bytes: int = 0
+    peak_mib: int = 0
+    operations: dict[str, int] = field(default_factory=dict)
+    unsure: dict[str, int] = field(default_factory=dict)
+    faults: dict[str, int] = field(default_factory=dict)
+    looks: dict[str, int] = field(default_factory=dict)
+    rest: dict[str, int] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
+
+    def line(self) -> str:
+        """As one line of JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+def run(plan: Plan, directory: Path, *, quiet: bool = False) -> Outcome:
+    """All of it; what it leaves behind is in the directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    book = Book(directory, quiet)
+    try:
+        return _Run(plan, directory, book).outcome()
+    finally:
+        book.close()
+
+
+class _Run:
+    def __init__(self, plan: Plan, directory: Path, book: Book) -> None:
+        self._plan, self._directory, self._book = plan, directory, book
+        self._secret = "S" + secrets.token_hex(20)
+        self._outcome = Outcome(plan.seed, plan.seconds, plan.sinks)
+        self._rng = random.Random(plan.seed)
+        self._team: Team | None = None
+        self._watchers: tuple[Checkpoints, Contents] | None = None
+        self._source: FilerSide
+        self._sides: Mapping[str, LocalSide | S3Side | FilerSide]
+
+    def outcome(self) -> Outcome:
+        with self._world() as (world, disk):
+            load = self._through_faults(world, disk)
+            self._to_peace(world, disk)
+            self._check(world)
+            del load
+        return self._outcome
+
+    @contextlib.contextmanager
+    def _world(self) -> Iterator[tuple[World, Path]]:
+        lines, directory = LoopThread(), self._directory
+        megabytes = int(128 + 1.3 * self._plan.bytes_per_s * (self._plan.seconds + 20) / 2**20)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(lines.running())
+            sinks = stack.enter_context(running_weed(directory / "sinks", volume_max=100))
+            source, filer_line, volume_line = stack.enter_context(
+                running_source(directory / "source", lines, self._is_daemon)
+            )
+            for weed in (source, sinks):
+                make_bucket(weed, _BUCKET)
+            disk = stack.enter_context(small_disk(directory / "disk", megabytes))
+            if disk is None:
+                self._book.count("skipped: no small disk can be mounted")
+            s3 = S3Way(sinks.s3_endpoint, self._owner)
+            lines.enter(s3.running())
+            source.put(f"/buckets/{_BUCKET}/first", FIRST)
+            config = self._config(source.filer_port, filer_line.port, s3.endpoint, sinks)
+            self._team = stack.enter_context(Team(directory, config, self._book).running())
+            yield (
+                World(source, sinks, filer_line, volume_line, s3, lines, self._team, disk, self._book),
+                directory / "disk",
+            )
+
+    def _is_daemon(self, port: int) -> bool:
+        return self._team is not None and self._team.is_ours(port)
+
+    def _owner(self, port: int) -> str | None:
+        return self._team.owner(port) if self._team is not None else None
+
+    def _config(self, filer_port: int, grpc_port: int, s3_endpoint: str, sinks: WeedServer) -> str:
+        general = {
+            "filer": f"127.0.0.1:{filer_port}.{grpc_port}",
+            "path": f"/buckets/{_BUCKET}",
+            "connect_timeout": "20s",
+            "delete_guard": "off",
+            "grace": "5s",
+        }
+        text = "[filerbackup]\n" + "".join(f'{name} = "{value}"\n' for name, value in general.items())
+        if "local" in self._plan.sinks:
+            text += configs.local_sink(self._directory / "disk" / "copy")
+        if "s3" in self._plan.sinks:
+            text += configs.s3_sink(
+                sinks, _BUCKET, endpoint=s3_endpoint, part_size="5MiB", aws_secret_access_key=self._secret
+            )
+        if "filer" in self._plan.sinks:
+            address = f"127.0.0.1:{sinks.filer_port + 10_000}"
+            text += configs.sink("filer", grpcAddress=address, directory="/copy")
+        return text
+
+    # -- trouble ------------------------------------------------------------------------------------
+
+    def _through_faults(self, world: World, disk: Path) -> Load:
+        plan, book = self._plan, self._book
+        # Separate, so that the load of a seed does not depend on how the faults fall.
+        load = Load(
+            world.source,
+            _BUCKET,
+            seed=self._rng.getrandbits(32),
+            book=book,
+            per_s=plan.per_s,
+            bytes_per_s=plan.bytes_per_s,
+        )
+        looking = random.Random(self._rng.getrandbits(32))
+        lane_rngs = [random.Random(self._rng.getrandbits(32)) for _ in range(2)]
+        lanes = [
+            Lane(server_faults(world), book, lane_rngs[0], pause_s=(0.5, 4.0)),
+            Lane(daemon_faults(world, lane_rngs[1]), book, lane_rngs[1], pause_s=(4.0, 14.0)),
+        ]
+        readers = self._readers(world, disk, looking)
+        self._watchers = watchers = (Checkpoints(world.source, book), Contents(readers, load.versions, book))
+        book.began = time.time()
+        book.say(f"load and faults for {plan.seconds:g} s")
+        for thread in (*watchers, load, *lanes):
+            thread.start()
+        try:
+            time.sleep(plan.seconds)
+        finally:
+            book.say("the load and the faults stop")
+            for lane in lanes:
+                lane.finish()
+            load.stop()
+            for lane in lanes:
+                lane.join(120)
+                if lane.failed:
+                    book.breaks("the run itself", lane.failed)
+        return load
+
+    def _readers(
+        self, world: World, disk: Path, rng: random.Random
+    ) -> dict[str, Callable[[], tuple[str, bytes] | None]]:
+        known = {
+            "local": local_reader(disk / "copy", rng),
+            "s3": filer_reader(world.sinks, f"/buckets/{_BUCKET}", rng),
+            "filer": filer_reader(world.sinks, "/copy", rng),
+        }
+        return {name: reader for name, reader in known.items() if name in self._plan.sinks}
+
+    # -- peace --------------------------------------------------------------------------------------
+
+    def _to_peace(self, world: World, disk: Path) -> None:
+        book, outcome = self._book, self._outcome
+        began = time.monotonic()
+        slowness = _slowness()
+        outcome.allowed_s = EQUAL_WITHIN_S * slowness
+        book.say(f"both sides have {outcome.allowed_s:.0f} s to become equal")
+        source = self._source = FilerSide(world.source, f"/buckets/{_BUCKET}")
+        sides = self._sides = {
+            "local": LocalSide(disk / "copy"),
+            "s3": S3Side(world.sinks, _BUCKET),
+            "filer": FilerSide(world.sinks, "/copy"),
+        }
+        unlike = dict.fromkeys(self._plan.sinks, "not looked at yet")
+        while unlike and time.monotonic() - began < outcome.allowed_s + (30 if slowness == 1 else 0):
+            with contextlib.suppress(OSError, http.client.HTTPException, grpc.RpcError, ExceptionGroup):
+                wanted = source.shape()
+                outcome.files, outcome.bytes = len(wanted), sum(item.size for item in wanted.values())
+                for name in list(unlike):
+                    unlike[name] = self._difference(wanted, sides[name].shape(), name, source.hard_linked)
+                    book.note("compared", sink=name, unlike=unlike[name])
+                    if not unlike[name]:
+                        del unlike[name]
+                        book.say(f"{name} is equal after {time.monotonic() - began:.1f} s")
+            outcome.equal_within_s = round(time.monotonic() - began, 1)
+            time.sleep(0.5)
+        if outcome.equal_within_s > outcome.allowed_s:
+            book.breaks("both sides become equal", f"it took {outcome.equal_within_s} s")
+        for name, text in unlike.items():
+            book.breaks("both sides become equal", f"{name}:\n{text}")
+        for watcher in self._watchers or ():
+            watcher.stop()
+        book.say(f"equal after {outcome.equal_within_s} s" if not unlike else "not equal")
+
+    def _difference(self, wanted: Shape, found: Shape, name: str, links: set[str]) -> str:
+        """For a person. Other names of hard links that were written need a comparison: a known limit."""
+        if name == "s3":
+            wanted = without_directories(wanted)
+        wanted = {key: item for key, item in wanted.items() if key not in links}
+        found = {key: item for key, item in found.items() if key not in links}
+        return differences(wanted, found)
+
+    def _compare_links(self, world: World) -> None:
+        """What is left to a comparison: the names of a hard link that was written through another one."""
+        if self._book.broken:
+            return
+        done = world.team.daemon("one").run("catchup", "--start", "snapshot", timeout=300)
+        if done.returncode:
+            self._book.breaks("a comparison mends the rest", done.stderr[-2000:])
+            return
+        wanted = self._source.shape()
+        for name in self._plan.sinks:
+            unlike = self._difference(wanted, self._sides[name].shape(), name, set())
+            if unlike:
+                self._book.breaks("a comparison mends the rest", f"{name}:\n{unlike}")
+
+    def _check(self, world: World) -> None:
+        book, outcome, team = self._book, self._outcome, world.team
+        letters = team.daemon("one").run("dead-letters list", "--json")
+        if letters.returncode or json.loads(letters.stdout):
+            book.breaks("no dead letters", (letters.stdout + letters.stderr)[:3000])
+        for name in team.names:
+            team.stop(name)
+        self._compare_links(world)
+        sessions = check_logs({name: team.daemon(name).log_path for name in team.names}, book, [self._secret])
+        check_writers(world.s3.writes, sessions, "s3", book)
+        peak_kib = max(team.peak_kib.values())
+        outcome.peak_mib = peak_kib >> 10
+        if peak_kib > MOST_MEMORY_KIB:
+            book.breaks("bounded", f"a daemon had {peak_kib >> 10} MiB")
+        outcome.operations, outcome.unsure = book.numbers("done"), book.numbers("unsure")
+        outcome.faults, outcome.looks = book.numbers("fault"), book.numbers("looks at")
+        outcome.rest = {
+            name: count
+            for name, count in book.counts.items()
+            if name.partition(" ")[0] not in ("done", "unsure", "fault", "looks")
+        }
+        outcome.broken = list(book.broken)
+
+
+def _slowness() -> float:
+    """1 on a machine with a core to spare, up to 3 on one that has other things to do."""
+    best = 9.0
+    block = os.urandom(1 << 20)
+    for _ in range(3):
+        began = time.perf_counter()
+        for _ in range(40):
+            hashlib.sha256(block).digest()
+        sum(range(1_500_000))
+        best = min(best, time.perf_counter() - began)
+    waiting = os.getloadavg()[0] / (os.cpu_count() or 1)
+    return round(min(3.0, max(1.0, best / _USUAL_LOOP_S, waiting / 2)), 1)
