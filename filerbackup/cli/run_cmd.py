@@ -15,6 +15,7 @@ from filerbackup.observe.logs import cleaned, escaped
 from filerbackup.observe.progress import Progress
 from filerbackup.pipeline.start import when
 from filerbackup.pipeline.watcher import describe
+from filerbackup.runtime.allocator import return_large_buffers
 from filerbackup.runtime.service import Outcome, Service
 from filerbackup.runtime.signals import stop_on_signals
 
@@ -51,6 +52,7 @@ def _work(options: argparse.Namespace, *, one_shot: bool) -> int:
     # a tenth of the CPU; and what was imported is never garbage.
     gc.freeze()
     gc.set_threshold(_GARBAGE_AFTER)
+    return_large_buffers()
     outcomes = asyncio.run(work())
     if one_shot:
         for outcome in outcomes:

@@ -86,6 +86,7 @@ class Watcher:
     fatal: FilerBackupError | None = None
     lettered: set[str] = field(default_factory=set)
     held: int = 0
+    _said_trouble: bool = False
     _reminded_at: float = -REMIND_EVERY_S
     _spoke_at: dict[str, float] = field(default_factory=dict)
 
@@ -200,14 +201,16 @@ class Watcher:
         # Not by the text: it names the object, and every one of them meets the same trouble.
         if self._may_speak(f"{state} {type(error).__name__}"):
             self.logger.error("%s; trying again until it works", state.replace("-", " "), extra={"err": text})
+            self._said_trouble = True
         self.state, self.error = state, text
 
     def recovered(self, state: str = "following") -> None:
         """It works again."""
-        if self.error:
+        # On a nearly full disk small things go on working: not a line for each turn.
+        if self._said_trouble:
             self.logger.info("works again, going on")
+            self._said_trouble = False
         self.state, self.error = state, ""
-        self._spoke_at.clear()
 
     def _may_speak(self, subject: str, every_s: float = REPEAT_EVERY_S) -> bool:
         now = time.monotonic()

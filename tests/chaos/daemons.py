@@ -18,6 +18,7 @@ from tests.support.line import owner_of
 _NO_FILER = 3
 """Exit code of a start without a filer; a service manager starts it again, and so do we."""
 STOPS_WITHIN_S = 40.0
+_WORTH_NOTING_KIB = 8 << 10
 
 
 class Team:
@@ -36,6 +37,7 @@ class Team:
         self._watching = threading.Thread(target=self._watch, daemon=True)
         self.stopped_at: dict[str, list[float]] = {name: [] for name in self.names}
         self.peak_kib = dict.fromkeys(self.names, 0)
+        self._noted_kib: dict[int, int] = {}
 
     @contextmanager
     def running(self) -> Iterator[Team]:
@@ -165,4 +167,8 @@ class Team:
             return
         for line in text.splitlines():
             if line.startswith("VmRSS:"):
-                self.peak_kib[name] = max(self.peak_kib[name], int(line.split()[1]))
+                kib = int(line.split()[1])
+                self.peak_kib[name] = max(self.peak_kib[name], kib)
+                if kib - self._noted_kib.get(pid, 0) > _WORTH_NOTING_KIB:
+                    self._noted_kib[pid] = kib
+                    self._book.note("memory", of=name, pid=pid, mib=kib >> 10)

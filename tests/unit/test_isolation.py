@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from dataclasses import replace
 from unittest.mock import patch
@@ -18,6 +19,7 @@ from filerbackup.errors import (
     SinkThrottled,
     SinkUnavailable,
 )
+from filerbackup.pipeline.watcher import Watcher
 from tests.property.test_pipeline import TREES, World
 from tests.support.model_filer import ROOT
 
@@ -114,3 +116,18 @@ async def test_a_defect_of_ours_becomes_a_dead_letter_too() -> None:
     assert letter.key == "f003"
     assert len(world.sink.objects) == 9
     await asyncio.sleep(0)
+
+
+def test_trouble_that_comes_and_goes_is_said_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    """A nearly full disk takes deletes and small files between two that do not fit."""
+    caplog.set_level(logging.INFO, "filerbackup.test")
+    watcher = Watcher(logging.getLogger("filerbackup.test"))
+    for _ in range(20):
+        watcher.trouble("sink-error", SinkFull("disk full"))
+        assert watcher.state == "sink-error"
+        watcher.recovered()
+        assert (watcher.state, watcher.error) == ("following", "")
+    assert [record.levelname for record in caplog.records if record.name == "filerbackup.test"] == [
+        "ERROR",
+        "INFO",
+    ]
