@@ -11,7 +11,7 @@ from filerbackup.errors import UsageError
 from filerbackup.pipeline.layout import Dated
 from filerbackup.recovery.prune import Prune, Pruned, choose, days_of, require_dated
 from filerbackup.runtime.build import Shared, make_source
-from filerbackup.runtime.service import connected, shared_parts
+from filerbackup.runtime.service import connected, require_folder, shared_parts
 from filerbackup.settings.model import Settings, SinkSettings
 from filerbackup.sinks.registry import create_sink
 
@@ -32,7 +32,8 @@ def prune(options: argparse.Namespace) -> int:
     async def work() -> int:
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(connected(settings.source, settings))
-            shared = await shared_parts(stack, client, settings)
+            shared = await shared_parts(stack, client, settings, create_name=False)
+            await require_folder(client, shared.scope.root)
             for of in chosen:
                 await _prune(settings, of, shared, options)
         return 0
@@ -46,7 +47,7 @@ async def _prune(settings: Settings, of: SinkSettings, shared: Shared, options: 
         sink = create_sink(of, settings.security, settings.source)
         stack.push_async_callback(sink.close)
         await sink.open()
-        await require_dated(sink, shared.scope.root)
+        await require_dated(sink, cluster=shared.cluster, path=shared.scope.root)
         days = await days_of(sink)
         today = datetime.now(layout.zone).date()
         going = choose(days, today=today, keep_days=options.keep_days, keep_at_least=options.keep_at_least)

@@ -8,6 +8,7 @@ looked at each time that a call to the sink goes on, before it does anything mor
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
@@ -35,7 +36,9 @@ class Fence:
 class _Fenced(Generic[T]):
     """Awaits a coroutine, and looks at the lease before each of its steps.
 
-    Once it is lost the coroutine gets LeaseLost at the place where it waits, and may clean up.
+    Once it is lost the coroutine is cancelled where it waits, and may clean up: nothing else is safe
+    there, since locks and semaphores hand on what they had just granted only when they see a
+    cancellation. To the outside that is LeaseLost.
     """
 
     def __init__(self, steps: Coroutine[Any, Any, T], fence: Fence) -> None:
@@ -43,27 +46,38 @@ class _Fenced(Generic[T]):
         self._fence = fence
 
     def __await__(self) -> Generator[Any, Any, T]:
-        steps, lost = self._steps, False
+        steps, lost, cancelled = self._steps, None, False
         try:
             self._fence.check()
             waits_for = steps.send(None)
             while True:
+                thrown: BaseException | None = None
                 try:
                     yield waits_for
-                    if not lost:
-                        self._fence.check()
-                except LeaseLost as error:
-                    lost = True
-                    waits_for = steps.throw(error)
-                except BaseException as error:  # noqa: BLE001  a cancellation is the coroutine's own affair
-                    waits_for = steps.throw(error)
-                else:
-                    waits_for = steps.send(None)
+                except BaseException as error:  # noqa: BLE001  whatever comes is the coroutine's own affair
+                    thrown = error
+                    cancelled = cancelled or isinstance(error, asyncio.CancelledError)
+                if thrown is None and lost is None and (lost := self._lost()) is not None:
+                    thrown = asyncio.CancelledError()
+                waits_for = steps.send(None) if thrown is None else steps.throw(thrown)
         except StopIteration as done:
+            if lost is not None:
+                raise lost from None
             result: T = done.value
             return result
+        except asyncio.CancelledError:
+            if lost is None or cancelled:
+                raise
+            raise lost from None
         finally:
             steps.close()
+
+    def _lost(self) -> LeaseLost | None:
+        try:
+            self._fence.check()
+        except LeaseLost as error:
+            return error
+        return None
 
 
 class FencedSink:

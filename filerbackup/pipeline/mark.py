@@ -34,7 +34,7 @@ async def claim_sink(sink: Sink, *, cluster: str, path: str, layout: str, claim:
     """
     raw = await sink.read_own(MARK_KEY)
     if raw is not None:
-        _compare(raw, sink, cluster=cluster, path=path, layout=layout)
+        require_ours(raw, sink, cluster=cluster, path=path, layout=layout)
         return Ownership(may_sweep=True, was_empty=False)
     was_empty = True
     async for _ in sink.list():
@@ -57,7 +57,8 @@ async def claim_sink(sink: Sink, *, cluster: str, path: str, layout: str, claim:
     return Ownership(may_sweep=True, was_empty=was_empty, is_new=True)
 
 
-def _compare(raw: bytes, sink: Sink, *, cluster: str, path: str, layout: str) -> None:
+def require_ours(raw: bytes, sink: Sink, *, cluster: str, path: str, layout: str) -> None:
+    """Raise UsageError when the mark is of another folder, cluster or layout, or cannot be read."""
     where = f"{sink.identity}/{MARK_KEY}"
     try:
         mark = json.loads(raw)

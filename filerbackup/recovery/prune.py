@@ -1,13 +1,13 @@
 """Retention of dated copies: old days go, but never the copy of what the filer still has as it is.
 
 A file that was not changed for years lies under its day alone. So a day is gone through file by file,
-and what the live filer still has in just this version stays, however old it is.
+and what the live filer still has in just this version stays, however old it is; so does the last copy
+of a file whose newer version has not arrived.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
@@ -18,6 +18,7 @@ from typing import Protocol
 from filerbackup.errors import UsageError
 from filerbackup.events import Entry, EntryKind
 from filerbackup.pipeline.layout import Dated
+from filerbackup.pipeline.mark import require_ours
 from filerbackup.sinks.base import MARK_KEY, Listed, Sink
 
 AT_ONCE = 32
@@ -35,7 +36,7 @@ class Live(Protocol):
 
 @dataclass(slots=True)
 class Pruned:
-    """What became of one day, or would: `kept` files are the filer's own present versions."""
+    """What became of one day, or would: `kept` files are needed, for the filer still has them."""
 
     day: str
     removed: int = 0
@@ -43,19 +44,15 @@ class Pruned:
     kept: int = 0
 
 
-async def require_dated(sink: Sink, path: str) -> None:
-    """Raise UsageError when the sink does not carry the mark of dated copies of this folder."""
+async def require_dated(sink: Sink, *, cluster: str, path: str) -> None:
+    """Raise UsageError when the sink is not marked as dated copies of this folder of this cluster."""
     raw = await sink.read_own(MARK_KEY)
-    try:
-        mark = json.loads(raw) if raw is not None else {}
-        marked = (mark["layout"], mark["source"]["path"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        marked = ("", "")
-    if marked != (Dated.name, path):
+    if raw is None:
         raise UsageError(
-            f"{sink.identity} is not marked as dated copies of {path!r}; nothing is removed from it",
+            f"{sink.identity} is not marked as a copy of ours; nothing is removed from it",
             hint="prune works on sinks with is_incremental = true, after their first run",
         )
+    require_ours(raw, sink, cluster=cluster, path=path, layout=Dated.name)
 
 
 async def days_of(sink: Sink) -> list[str]:
@@ -124,11 +121,16 @@ class Prune:
 
     async def _file(self, listed: Listed, done: Pruned, at_once: asyncio.Semaphore) -> None:
         async with at_once:
-            live = await self._live.lookup(self._absolute(listed.key.partition("/")[2]))
-            if live is not None and self._layout.key(live) == listed.key:
+            if await self._is_needed(listed.key):
                 done.kept += 1
                 return
             if not self._dry_run:
                 await self._sink.delete(listed.key)
             done.removed += 1
             done.removed_bytes += listed.size
+
+    async def _is_needed(self, key: str) -> bool:
+        """Whether the filer has this very version, or a newer one that is not in the sink yet."""
+        live = await self._live.lookup(self._absolute(key.partition("/")[2]))
+        present = None if live is None else self._layout.key(live)
+        return present is not None and (present == key or await self._sink.stat(present) is None)

@@ -74,14 +74,16 @@ async def _wait_for_filer(client: FilerClient, timeout_s: float) -> None:
             await asyncio.sleep(pause_s)
 
 
-async def shared_parts(stack: AsyncExitStack, client: FilerClient, settings: Settings) -> Shared:
+async def shared_parts(
+    stack: AsyncExitStack, client: FilerClient, settings: Settings, *, create_name: bool
+) -> Shared:
     """What all sinks use together, closed with the stack.
 
     Raises UsageError, StateError and the source's errors.
     """
     configuration = await client.configuration()
     _log.info("connected to filer %s, SeaweedFS %s", client.current.http, configuration.version)
-    cluster = await PairDirectory(client).cluster_id(create=not settings.pipeline.dry_run)
+    cluster = await PairDirectory(client).cluster_id(create=create_name)
     volumes = Volumes(
         client.lookup_volumes,
         read_via=settings.source.read_via,
@@ -122,8 +124,8 @@ class Service:
             client = await self._connect(stack, stop)
             if client is None:
                 return []
-            shared = await shared_parts(stack, client, settings)
-            await _require_folder(client, shared.scope.root)
+            shared = await shared_parts(stack, client, settings, create_name=not settings.pipeline.dry_run)
+            await require_folder(client, shared.scope.root)
             await require_reads(client, shared.volumes, shared.scope.root)
             for of in settings.sinks:
                 built = make_replicator(
@@ -189,7 +191,8 @@ class Service:
         return note
 
 
-async def _require_folder(client: FilerClient, root: str) -> None:
+async def require_folder(client: FilerClient, root: str) -> None:
+    """Raise UsageError when the filer has no such folder."""
     if root == "/":
         return
     directory, _, name = root.rpartition("/")

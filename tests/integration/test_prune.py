@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -61,6 +62,38 @@ def test_old_days_go_but_not_what_is_still_live(weed: WeedServer, tmp_path: Path
         assert (target / day(90) / "d" / "untouched").read_bytes() == b"as it was written then"
 
 
+def test_nothing_is_pruned_for_want_of_a_newer_copy_or_by_another_cluster(
+    weed: WeedServer, tmp_path: Path
+) -> None:
+    target = tmp_path / "copy"
+    put_on(weed, day(90), "/kept", "edited today", b"the only copy")
+    put_on(weed, day(95), "/kept", "deleted", b"1")
+    put_on(weed, day(2), "/kept", "recent", b"2")
+    with daemon(tmp_path / "d", general(weed, "/kept") + local_sink(target, is_incremental=True)) as process:
+        assert process.run("catchup").returncode == 0
+        put_on(weed, day(0), "/kept", "edited today", b"not copied yet")
+        weed.delete("/kept/deleted")
+        arguments = ("prune", "--keep-days", "30", "--keep-at-least", "1")
+
+        mark = target / ".filerbackup" / "sink.json"
+        ours = mark.read_text()
+        record = json.loads(ours)
+        record["source"]["cluster"] = "0123456789abcdef"
+        mark.write_text(json.dumps(record))
+        done = process.run(*arguments)
+        assert done.returncode == 2
+        assert "of cluster" in done.stderr
+        assert len(local_tree(target, directories=False)) == 3
+
+        mark.write_text(ours)
+        done = process.run(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert set(local_tree(target, directories=False)) == {
+            f"{day(90)}/edited today",
+            f"{day(2)}/recent",
+        }
+
+
 def test_nothing_is_pruned_where_the_mark_is_missing_or_of_a_mirror(weed: WeedServer, tmp_path: Path) -> None:
     target = tmp_path / "copy"
     put_on(weed, day(90), "/unpruned", "f", b"1")
@@ -71,7 +104,7 @@ def test_nothing_is_pruned_where_the_mark_is_missing_or_of_a_mirror(weed: WeedSe
     ) as process:
         done = process.run("prune", "--keep-days", "30")
         assert done.returncode == 2
-        assert "not marked as dated copies" in done.stderr
+        assert "not marked as a copy of ours" in done.stderr
     with daemon(tmp_path / "m", general(weed, "/unpruned") + local_sink(target)) as process:
         done = process.run("prune", "--keep-days", "30")
         assert done.returncode == 2

@@ -55,7 +55,41 @@ async def test_a_call_that_waited_while_the_lease_ran_out_does_not_go_on() -> No
     sink.went.set()
     with pytest.raises(LeaseLost):
         await task
-    assert sink.done == ["begun", "LeaseLost"]
+    assert sink.done == ["begun", "CancelledError"]
+
+
+class Slots(MemorySink):
+    """Each write takes a place that all sinks of the process share."""
+
+    def __init__(self, slots: asyncio.Semaphore) -> None:
+        super().__init__()
+        self._slots = slots
+
+    async def write(self, key: str, entry: Entry, content: object) -> None:
+        async with self._slots:
+            await asyncio.sleep(0.01)
+
+
+async def test_places_that_are_shared_come_back_when_the_lease_is_lost() -> None:
+    clock, slots = Clock(), asyncio.Semaphore(2)
+    sink = FencedSink(Slots(slots), clock.fence())
+    tasks = [asyncio.create_task(sink.write(f"f{i}", ENTRY, InlineContent(b"abc"))) for i in range(6)]
+    await asyncio.sleep(0)
+    clock.left_s = -1.0
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [LeaseLost] * 6
+    async with asyncio.timeout(5), slots, slots:
+        pass
+
+
+async def test_a_cancellation_stays_one_though_the_lease_is_lost_too() -> None:
+    clock, sink = Clock(), Steps()
+    task = asyncio.create_task(FencedSink(sink, clock.fence()).write("f", ENTRY, InlineContent(b"abc")))
+    await asyncio.sleep(0)
+    clock.left_s = -1.0
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_a_call_begins_only_with_the_lease() -> None:
