@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 
 from cryptography import x509
 
-from filerbackup.errors import SourceRefused
+from filerbackup.errors import SourceRefused, UsageError
 from filerbackup.filer.tls import (
     GRPC,
     Fault,
@@ -40,10 +40,17 @@ class Handshakes:
         self._known: dict[str, tuple[float, SourceRefused | None]] = {}
 
     async def problem(self, address: str) -> SourceRefused | None:
-        """What a person has to change; None when the filer is down, or TLS is not the reason."""
+        """What a person has to change; None when the filer is down, or TLS is not the reason.
+
+        Files of ours that cannot be used (run out, gone, half exchanged) are such a thing too.
+        """
         until, known = self._known.get(address, (0.0, None))
         if until < time.monotonic():
-            known = await (_with_tls(address, self._tls) if self._tls else _without_tls(address))
+            try:
+                known = await (_with_tls(address, self._tls) if self._tls else _without_tls(address))
+            except UsageError as error:
+                # They were good when the process began: what is wrong now may pass like an outage.
+                known = SourceRefused(f"filer {address}: {error}", hint=error.hint)
             self._known[address] = (time.monotonic() + _KEEP_S, known)
         return SourceRefused(str(known), hint=known.hint) if known else None
 

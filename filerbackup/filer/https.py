@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import time
 from typing import NamedTuple
 
 import aiohttp
@@ -21,6 +22,8 @@ WANTS_TLS_HINT = (
     "cert and key too, if the server wants a certificate"
 )
 _ALERT_S = 1.0
+_RENEW_EVERY_S = 5.0
+"""Many requests are refused at the same time."""
 
 
 class Refusal(NamedTuple):
@@ -36,6 +39,7 @@ class Https:
     def __init__(self, tls: ClientTls | None) -> None:
         self._files = tls
         self._context = tls_context(tls) if tls else None
+        self._renewed_at = -_RENEW_EVERY_S
 
     @property
     def scheme(self) -> str:
@@ -54,15 +58,22 @@ class Https:
             found = await _alert_of(server, self._context)
         if found is None:
             return None
-        await self._renew()
+        self._renew()
         return _explained(server, found)
 
-    async def _renew(self) -> None:
-        """Our certificate may have been replaced by a newer one since it was read."""
-        if self._context is not None and self._files is not None and self._files.cert:
-            # A pair that is just being exchanged fits together a moment later.
-            with contextlib.suppress(UsageError):
-                await asyncio.to_thread(load_own, self._context, self._files)
+    def _renew(self) -> None:
+        """Our certificate may have been replaced by a newer one since it was read.
+
+        Not in a thread: connections are made with the context meanwhile.
+        """
+        context, files, now = self._context, self._files, time.monotonic()
+        if context is None or files is None or not files.cert or now - self._renewed_at < _RENEW_EVERY_S:
+            return
+        self._renewed_at = now
+        with contextlib.suppress(UsageError):
+            # A pair that is just being exchanged fits together a moment later, and would spoil the context.
+            load_own(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), files)
+            load_own(context, files)
 
 
 def _explained(server: str, error: ssl.SSLError) -> Refusal:

@@ -6,6 +6,7 @@ import enum
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -13,10 +14,17 @@ from cryptography.x509.oid import NameOID
 from filerbackup.errors import UsageError
 from filerbackup.settings.model import ClientTls
 
-GRPC = "grpc.client"
-HTTPS = "https.client"
-"""Sections of `security.toml`, for messages."""
 
+class Keys(NamedTuple):
+    """What `security.toml` calls the three files, for messages."""
+
+    ca: str
+    cert: str
+    key: str
+
+
+GRPC = Keys("grpc.ca", "grpc.client.cert", "grpc.client.key")
+HTTPS = Keys("https.client.ca", "https.client.cert", "https.client.key")
 
 _DATES = (9, 10)
 _NAMES = (62, 64)
@@ -72,7 +80,7 @@ def refusal_in(error: BaseException) -> ssl.SSLError | None:
     return None
 
 
-def tls_context(tls: ClientTls, section: str = HTTPS) -> ssl.SSLContext:
+def tls_context(tls: ClientTls, keys: Keys = HTTPS) -> ssl.SSLContext:
     """Checks chain, dates and name of a server, and shows it our certificate if there is one.
 
     Raises UsageError, naming the file, for files that cannot be used or a certificate out of date.
@@ -80,43 +88,46 @@ def tls_context(tls: ClientTls, section: str = HTTPS) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=tls.ca or None)
     except (OSError, ssl.SSLError) as error:
-        raise _unusable(_ca_key(section), tls.ca, error) from None
+        raise _unusable(keys.ca, tls.ca, error) from None
     if tls.ca:
         # From Python 3.13 on demands extensions that neither Go nor older Pythons ask for.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if tls.cert:
-        own = own_certificate(tls, section)
+        own = own_certificate(tls, keys)
         now = datetime.now(UTC)
         if not own.not_valid_before_utc <= now <= own.not_valid_after_utc:
             raise UsageError(
-                f"{section}.cert: {tls.cert} is good from {_day(own.not_valid_before_utc)} "
+                f"{keys.cert}: {tls.cert} is good from {_day(own.not_valid_before_utc)} "
                 f"to {_day(own.not_valid_after_utc)}, and now it is {_day(now)}",
                 hint="renew the certificate; if it should be good today, check this host's clock",
             )
-        load_own(context, tls, section)
+        load_own(context, tls, keys)
     return context
 
 
-def load_own(context: ssl.SSLContext, tls: ClientTls, section: str = HTTPS) -> None:
-    """Show this certificate on connections from now on. Raises UsageError."""
+def load_own(context: ssl.SSLContext, tls: ClientTls, keys: Keys = HTTPS) -> None:
+    """Show this certificate on connections from now on. Raises UsageError.
+
+    In the thread that makes connections with the context: OpenSSL has no lock for it.
+    """
     try:
         # Without a password given, OpenSSL would ask for one on the terminal.
         context.load_cert_chain(tls.cert, tls.key or None, password="")
     except (OSError, ssl.SSLError) as error:
         if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
             raise UsageError(
-                f"{section}.key: {tls.key} is not the key of {tls.cert}",
-                hint=f"{section}.cert and {section}.key must be a pair, made together",
+                f"{keys.key}: {tls.key} is not the key of {tls.cert}",
+                hint=f"{keys.cert} and {keys.key} must be a pair, made together",
             ) from None
-        raise _unusable(f"{section}.key", f"{tls.key} (for {tls.cert})", error) from None
+        raise _unusable(keys.key, f"{tls.key} (for {tls.cert})", error) from None
 
 
-def own_certificate(tls: ClientTls, section: str = HTTPS) -> x509.Certificate:
+def own_certificate(tls: ClientTls, keys: Keys = HTTPS) -> x509.Certificate:
     """The first certificate of the file. Raises UsageError."""
     try:
         return x509.load_pem_x509_certificates(Path(tls.cert).read_bytes())[0]
     except (OSError, ValueError) as error:
-        raise _unusable(f"{section}.cert", tls.cert, error) from None
+        raise _unusable(keys.cert, tls.cert, error) from None
 
 
 def names_of(certificate: x509.Certificate) -> list[str]:
@@ -148,10 +159,6 @@ def _unusable(key: str, file: str, error: Exception) -> UsageError:
         f"{key}: {file} cannot be used: {why}",
         hint="TLS files are PEM, readable for this user, keys without a password; see security.toml",
     )
-
-
-def _ca_key(section: str) -> str:
-    return "grpc.ca" if section == GRPC else f"{section}.ca"
 
 
 def _day(when: datetime) -> str:

@@ -2,7 +2,7 @@
 
 Whatever comes from a network or a disk may be hostile. A file name cannot start a new line, move the
 cursor or turn text around; a secret that the handler was told of is blanked wherever it turns up, in
-tracebacks too, and so is what looks like a token or a signature.
+tracebacks too, and so is what looks like a token or a signature, except in fields that hold names of files.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ _INDISCREET = ("aiobotocore", "azure", "b2sdk", "botocore", "google", "msal")
 _STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {
     "message", "asctime", "taskName",
 }  # fmt: skip
+_OURS = "filerbackup."
+_NAMES = frozenset({"path", "key", "to"})
+"""Fields of our own lines with the name of a file, which may look like anything."""
 _PLAIN_VALUE = re.compile(r"[^\s\"'=\\]+")
 
 
@@ -50,6 +53,7 @@ class _Formatter(logging.Formatter):
     def __init__(self, redactor: Redactor) -> None:
         super().__init__()
         self._clean = redactor.clean
+        self._clean_name = redactor.clean_name
 
     def message(self, record: logging.LogRecord) -> str:
         """The message with its arguments."""
@@ -57,24 +61,27 @@ class _Formatter(logging.Formatter):
 
     def fields(self, record: logging.LogRecord) -> Iterable[tuple[str, object]]:
         """What came with `extra`, as plain values."""
+        is_ours = record.name.startswith(_OURS)
         for name, value in record.__dict__.items():
             if name not in _STANDARD:
-                yield name, self._plain(value)
+                is_name = is_ours and name in _NAMES
+                yield name, self._plain(value, self._clean_name if is_name else self._clean)
 
-    def _plain(self, value: object) -> object:
+    @staticmethod
+    def _plain(value: object, clean: Callable[[str], str]) -> object:
         match value:
             case None | bool() | int():
                 return value
             case float() if math.isfinite(value):
                 return value
             case str():
-                return self._clean(value)
+                return clean(value)
             case bytes():
-                return self._clean(value.decode("utf-8", "backslashreplace"))
+                return clean(value.decode("utf-8", "backslashreplace"))
             case BaseException():
-                return self._clean(str(value) or type(value).__name__)
+                return clean(str(value) or type(value).__name__)
             case _:
-                return self._clean(str(value))
+                return clean(str(value))
 
     def trace(self, record: logging.LogRecord) -> str:
         """The traceback, or empty."""

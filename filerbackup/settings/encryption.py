@@ -112,18 +112,15 @@ class _Service:
         return self._aws() if kind == "aws" else self._transit(kind)
 
     def _aws(self) -> KmsSettings:
-        access, secret = self._get("access_key", values.as_text, ""), self._secret("secret_key")
-        if bool(access) != bool(secret):
-            missing = "secret_key" if access else "access_key"
-            raise UsageError(f"{self._found.label(self._above + missing)}: missing, while the other is set")
+        self._both_or_neither("access_key", "secret_key")
         return KmsSettings(
             self._name,
             "aws",
             endpoint=self._get("endpoint", places.as_endpoint, ""),
             region=self._get("region", values.as_text, ""),
             profile=self._get("profile", values.as_text, ""),
-            access_key_id=access,
-            secret_access_key=secret,
+            access_key_id=self._get("access_key", values.as_text, ""),
+            secret_access_key=self._secret("secret_key"),
             session_token=self._secret("session_token"),
         )
 
@@ -133,6 +130,7 @@ class _Service:
             raise UsageError(
                 f"{self._found.label(self._above + 'token')}: missing", hint="or role_id and secret_id"
             )
+        self._both_or_neither("client_cert", "client_key")
         if self._get("tls_skip_verify", values.as_bool, False):
             label = self._found.label(self._above + "tls_skip_verify")
             self._warnings.append(f"{label}: not supported, server certificates are always checked")
@@ -150,6 +148,12 @@ class _Service:
                 key=self._path(self._above + "client_key", secret=True),
             ),
         )
+
+    def _both_or_neither(self, one: str, other: str) -> None:
+        given = [leaf for leaf in (one, other) if self._secret(leaf)]
+        if len(given) == 1:
+            missing = other if given == [one] else one
+            raise UsageError(f"{self._found.label(self._above + missing)}: missing, while {given[0]} is set")
 
     def _get(self, leaf: str, parse: Callable[[object], T], default: T) -> T:
         return self._found.get(self._above + leaf, parse, default)

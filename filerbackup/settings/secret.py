@@ -103,7 +103,11 @@ class Redactor:
 
     def clean(self, text: str) -> str:
         """The text without the secrets."""
-        return without_tokens(self._pattern.sub(BLANK, text) if self._pattern is not None else text)
+        return without_tokens(self.clean_name(text))
+
+    def clean_name(self, text: str) -> str:
+        """The name of a file without the secrets; it may look like a token."""
+        return self._pattern.sub(BLANK, text) if self._pattern is not None else text
 
 
 def _forms(value: str) -> Iterator[str]:

@@ -179,7 +179,11 @@ class FileContent:
             raise Unreadable(f"{len(content)} bytes inside the entry cannot be a file of {self._entry.size}")
         if self._is_sealed:
             content = await self._opener().content(content)
-            if self.md5 and md5_of(content) != self.md5:
+            if not self.md5:
+                verifier = PartVerifier(self._parts())
+                await verifier.feed(Interval(0, len(content), None), content)
+                await verifier.digest()
+            elif md5_of(content) != self.md5:
                 raise Unreadable(_NOT_THE_CLEAR_BYTES)
         return content + _ZEROS[:missing] if missing > 0 else content
 
@@ -193,7 +197,7 @@ class FileContent:
         entry = self._entry
         parts = parts_of(entry)
         if not parts and entry.size and not any(chunk.sse_type for chunk in entry.chunks):
-            raise Unreadable("marked as encrypted, but its chunks are not, and no MD5 tells which is right")
+            raise Unreadable("marked as encrypted, but no chunk is, and no MD5 tells what is right")
         return parts
 
     # -- in order --------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ import asyncio
 import base64
 import binascii
 import json
-import ssl
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from urllib.parse import quote
 import aiohttp
 
 from filerbackup.errors import KeyMissing, SourceRefused, SourceUnreachable, Unreadable, UsageError
+from filerbackup.filer.tls import Keys, tls_context
 from filerbackup.settings.model import KmsSettings
 
 CALL_S = 20.0
@@ -31,14 +31,17 @@ _LARGEST_ENVELOPE_BYTES = 32 << 10
 _NO_SUCH_KEY = frozenset(
     {
         "AccessDeniedException", "DisabledException", "IncorrectKeyException", "InvalidCiphertextException",
-        "InvalidKeyUsageException", "KMSInvalidStateException", "KeyUnavailableException",
-        "NotFoundException", "ValidationException",
+        "InvalidKeyUsageException", "KMSInvalidStateException", "NotFoundException", "ValidationException",
     }
 )  # fmt: skip
 """What AWS KMS says when it is this one key that cannot be had."""
 _NOT_NOW = frozenset(
-    {"DependencyTimeoutException", "KMSInternalException", "LimitExceededException", "ThrottlingException"}
-)
+    {
+        "DependencyTimeoutException", "KMSInternalException", "KeyUnavailableException",
+        "LimitExceededException", "ThrottlingException",
+    }
+)  # fmt: skip
+"""What it says when the same question may be answered later (API reference, Decrypt)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +145,8 @@ class AwsKms:
     def _create(self) -> Any:  # noqa: ANN401
         from aiobotocore.config import AioConfig  # noqa: PLC0415
 
+        from filerbackup.aws_transport import StraightTransport  # noqa: PLC0415  imports the SDK
+
         settings = self._settings
         session = self._new_session(profile=settings.profile or None)
         arguments: dict[str, Any] = {"region_name": settings.region or "us-east-1"}
@@ -152,7 +157,12 @@ class AwsKms:
             arguments["aws_secret_access_key"] = settings.secret_access_key.reveal()
             arguments["aws_session_token"] = settings.session_token.reveal() or None
         # Who asks for the object tries again; tries of the SDK's own would multiply.
-        config = AioConfig(connect_timeout=10, read_timeout=CALL_S, retries={"total_max_attempts": 1})
+        config = AioConfig(
+            http_session_cls=StraightTransport,
+            connect_timeout=10,
+            read_timeout=CALL_S,
+            retries={"total_max_attempts": 1},
+        )
         return session.create_client("kms", config=config, **arguments)
 
 
@@ -167,7 +177,7 @@ def _refusal(what: str, response: Mapping[str, Any]) -> Exception:
 
 
 class TransitKms:
-    """The transit engine of OpenBao or HashiCorp Vault."""
+    """The transit engine of OpenBao or HashiCorp Vault. Raises UsageError for unusable TLS files."""
 
     providers = frozenset({"openbao", "vault"})
 
@@ -176,6 +186,9 @@ class TransitKms:
         self._what = f"{settings.kind} ({settings.name})"
         self._base = settings.endpoint.rstrip("/") + "/v1/"
         self._token = settings.token.reveal()
+        above = f"kms.providers.{settings.name}"
+        names = Keys(f"{above}.ca_cert", f"{above}.client_cert", f"{above}.client_key")
+        self._tls = tls_context(settings.tls, names) if settings.tls.ca or settings.tls.cert else True
         self._signing_in = asyncio.Lock()
         self._session: aiohttp.ClientSession | None = None
 
@@ -228,13 +241,20 @@ class TransitKms:
                     self._base + path, json=body, headers=headers, allow_redirects=False
                 ) as response,
             ):
-                raw = await response.content.read(_LARGEST_ANSWER_BYTES)
-                found = json.loads(raw) if response.status == 200 else {}
+                found = json.loads(await self._body(response)) if response.status == 200 else {}
                 return response.status, found if isinstance(found, dict) else {}
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise SourceUnreachable(f"{self._what}: {type(error).__name__}") from None
         except (ValueError, RecursionError):
             raise SourceUnreachable(f"{self._what}: an answer that is not JSON") from None
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        body = bytearray()
+        async for block in response.content.iter_any():
+            body += block
+            if len(body) > _LARGEST_ANSWER_BYTES:
+                raise SourceUnreachable(f"{self._what}: an answer of over {_LARGEST_ANSWER_BYTES >> 10} KiB")
+        return bytes(body)
 
     def _failed(self, status: int) -> Exception:
         if status in (401, 403):
@@ -246,22 +266,8 @@ class TransitKms:
 
     def _connected(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._tls()))
+            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._tls))
         return self._session
-
-    def _tls(self) -> ssl.SSLContext | bool:
-        tls = self._settings.tls
-        if not (tls.ca or tls.cert):
-            return True
-        try:
-            context = ssl.create_default_context(cafile=tls.ca or None)
-            if tls.cert:
-                context.load_cert_chain(tls.cert, tls.key)
-        except OSError as error:
-            raise SourceRefused(
-                f"{self._what}: its TLS files cannot be used: {type(error).__name__}"
-            ) from None
-        return context
 
 
 def _blob(text: str) -> bytes:

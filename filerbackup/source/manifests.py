@@ -29,7 +29,7 @@ _DEEPEST = 8
 _MOST_MANIFESTS = 100_000
 _MOST_CHILDREN = 50_000
 _MOST_CHUNKS_AT_ONCE = 300_000
-"""Half a kilobyte of memory each."""
+"""Half a kilobyte of memory each, beside `--memory`; docs/operations.md says so."""
 
 
 class _Item(NamedTuple):

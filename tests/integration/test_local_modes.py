@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ OTHERS = 0o077
 OLD = (1234, 4321, 0o660)
 NEW = (1235, 4320, 0o604)
 """User, group and mode; the new group may read nothing, though the old mode let a group write."""
+ROOT = (0, 0, 0o604)
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077], ids=lambda mask: f"umask-{mask:03o}")
@@ -74,6 +76,11 @@ def owned(entry: Entry, whose: tuple[int, int, int]) -> Entry:
     )
 
 
+def whose(path: Path) -> tuple[int, int, int]:
+    status = path.lstat()
+    return status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)
+
+
 async def test_nobody_sees_more_than_at_the_source_at_any_moment(
     tmp_path: Path, umask: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,27 +113,105 @@ async def test_nobody_sees_more_than_at_the_source_at_any_moment(
 
 
 @needs_root
+@pytest.mark.parametrize(
+    ("old", "new", "in_place"),
+    [
+        pytest.param(OLD, NEW, False, id="another-user"),
+        pytest.param(OLD, ROOT, False, id="to-root"),
+        pytest.param(OLD, (*OLD[:1], *NEW[1:]), True, id="another-group"),
+        pytest.param((0, *OLD[1:]), ROOT, True, id="another-group-of-root"),
+        pytest.param((0, 0, 0o640), NEW, True, id="from-root"),
+        pytest.param((0, *OLD[1:]), NEW, False, id="from-root-and-a-group-that-may-write"),
+    ],
+)
 async def test_a_change_of_owner_and_mode_has_no_moment_of_both(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    old: tuple[int, int, int],
+    new: tuple[int, int, int],
+    in_place: bool,
 ) -> None:
     copies = tmp_path / "copies"
     names = {"file": file_entry("file", 1), "folder": directory_entry("folder")}
-    old_new = {OLD[:2]: OLD[2], NEW[:2]: NEW[2]}
+    modes = {old[:2]: old[2], new[:2]: new[2]}
 
     def look() -> None:
         for name in names:
             status = (copies / name).lstat()
             shown = stat.S_IMODE(status.st_mode)
-            assert not shown & OTHERS & ~old_new[status.st_uid, status.st_gid], f"{name} has {shown:04o}"
+            assert not shown & OTHERS & ~modes[status.st_uid, status.st_gid], f"{name} has {shown:04o}"
 
     async with opened(copies) as sink:
-        await write(sink, "file", b"x", owned(names["file"], OLD))
-        await sink.write("folder", owned(names["folder"], OLD), NOTHING)
+        await write(sink, "file", b"x", owned(names["file"], old))
+        await sink.write("folder", owned(names["folder"], old), NOTHING)
         with looked_at_after_every_call(monkeypatch, look) as wrong:
-            assert await sink.update("file", owned(names["file"], NEW))
-            await sink.write("folder", owned(names["folder"], NEW), NOTHING)
+            assert await sink.update("file", owned(names["file"], new)) is in_place
+            if not in_place:
+                assert whose(copies / "file") == old
+                await write(sink, "file", b"x", owned(names["file"], new))
+            await sink.write("folder", owned(names["folder"], new), NOTHING)
         assert wrong == []
-        assert mode_of(copies / "file") == mode_of(copies / "folder") == NEW[2]
+        assert whose(copies / "file") == whose(copies / "folder") == new
+        for name, entry in names.items():
+            assert await sink.matches(await only(sink, name), owned(entry, new))
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param((1234, 4321, 0o755), (1235, 4320, 0o4755), id="set-uid-of-another"),
+        pytest.param((1234, 4321, 0o755), (0, 0, 0o4755), id="set-uid-of-root"),
+        pytest.param((1234, 4321, 0o755), (1234, 4321, 0o2755), id="set-gid-of-a-group-of-others"),
+        pytest.param((0, 4321, 0o775), (0, 4321, 0o4775), id="set-uid-where-a-group-may-write"),
+        pytest.param((1234, 4321, 0o755), (1235, 4320, 0o755), id="another-user"),
+        pytest.param((0, 4321, 0o775), (1235, 4320, 0o755), id="another-user-where-a-group-may-write"),
+    ],
+)
+async def test_bytes_that_others_could_exchange_get_nobody_elses_rights(
+    tmp_path: Path, old: tuple[int, int, int], new: tuple[int, int, int]
+) -> None:
+    """Size, modified time and attribute can all be forged by the owner, and nearly so by who may write."""
+    copy = tmp_path / "copies" / "file"
+    entry = file_entry("file", 4)
+    async with opened(tmp_path / "copies", keep_set_id=True) as sink:
+        await write(sink, "file", b"good", owned(entry, old))
+        times = copy.stat().st_mtime_ns
+        copy.write_bytes(b"evil")
+        os.utime(copy, ns=(times, times))
+        assert whose(copy) == old
+        assert not await sink.update("file", owned(entry, new))
+        assert whose(copy) == old
+        await write(sink, "file", b"good", owned(entry, new))
+    assert copy.read_bytes() == b"good"
+    assert whose(copy) == new
+
+
+@needs_root
+async def test_an_owner_that_cannot_be_given_leaves_a_copy_to_us_and_not_to_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, original = directory_entry("d"), os.fchown
+    nobody = owned(folder, (0xFFFFFFFF, 4320, 0o2700))
+
+    def refuses(fd: int, uid: int, gid: int) -> None:
+        if uid == NEW[0]:
+            raise PermissionError(errno.EPERM, "no such user here")
+        original(fd, uid, gid)
+
+    async with opened(tmp_path / "copies", keep_set_id=True) as sink:
+        await sink.write("d", owned(folder, OLD), NOTHING)
+        await sink.write("d", nobody, NOTHING)
+        assert whose(tmp_path / "copies" / "d") == (0, 0, 0o700)
+        assert await sink.matches(await only(sink, "d"), nobody)
+        link = dataclasses.replace(symlink_entry("l", "d"), uid=0xFFFFFFFF)
+        await sink.write("l", link, NOTHING)
+        assert await sink.matches(await only(sink, "l"), link)
+
+        await sink.write("d", owned(folder, OLD), NOTHING)
+        monkeypatch.setattr(os, "fchown", refuses)
+        await sink.write("d", owned(folder, NEW), NOTHING)
+        assert whose(tmp_path / "copies" / "d") == (0, 0, NEW[2])
 
 
 async def test_the_way_to_a_new_directory_is_for_us_only(tmp_path: Path, umask: int) -> None:

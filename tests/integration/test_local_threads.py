@@ -158,6 +158,27 @@ async def test_a_file_system_that_does_not_answer_is_said(
     assert not caplog.text
 
 
+async def test_a_file_system_that_hangs_for_long_is_said_now_and_then(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "STUCK_S", 0.05)
+    monkeypatch.setattr(threads, "REMIND_EVERY_S", 0.4)
+    workers = Workers(8)
+    let_go = threading.Event()
+    hanging = [asyncio.create_task(workers.long(lambda: let_go.wait(30))) for _ in range(3)]
+    try:
+        async with asyncio.timeout(10):
+            while caplog.text.count("has not answered") < 2:
+                await asyncio.sleep(0.01)
+        first, second = (record.created for record in caplog.records if "has not" in record.message)
+        assert second - first > 0.35
+    finally:
+        let_go.set()
+        await asyncio.gather(*hanging)
+    await workers.close()
+    assert caplog.text.count("answers again") == 1
+
+
 async def test_a_step_that_fails_fails_alone() -> None:
     workers = Workers(2)
     results = await asyncio.gather(

@@ -23,6 +23,7 @@ from filerbackup.errors import (
 from filerbackup.events import Entry, EntryKind
 from filerbackup.filer.fileid import file_id_of, following, parsed
 from filerbackup.filer.stubs import filer_pb2 as pb
+from filerbackup.filer.warm import MOST_BYTES
 from filerbackup.settings.model import FilerSinkSettings, SecuritySettings, SourceSettings
 from filerbackup.sinks.filer.attributes import check_target, go_mode, posix_mode
 from filerbackup.sinks.filer.loops import are_nested, may_loop
@@ -229,8 +230,11 @@ def test_calls_that_fail(code: grpc.StatusCode, details: str, error: type[Except
 
 
 @contextlib.asynccontextmanager
-async def answering(answer: bytes | None) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A server that gives the same answer to every request; None: it hangs up."""
+async def answering(answer: bytes | None, last_bytes: int = 0) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A server that gives the same answer to every request; None: it hangs up.
+
+    `last_bytes`: how many come a moment later.
+    """
     requests: list[bytes] = []
     writers: list[asyncio.StreamWriter] = []
 
@@ -247,8 +251,10 @@ async def answering(answer: bytes | None) -> AsyncIterator[tuple[str, list[bytes
                 requests.append(head + await reader.readexactly(length))
                 if answer is None:
                     break
-                writer.write(answer)
-                await writer.drain()
+                for piece in (answer[: len(answer) - last_bytes], answer[len(answer) - last_bytes :]):
+                    writer.write(piece)
+                    await writer.drain()
+                    await asyncio.sleep(0.05 if last_bytes else 0)
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -309,6 +315,12 @@ async def test_every_other_answer_is_a_failure(answer: bytes | None, error: type
         with pytest.raises(error) as caught:
             await put(server)
     assert type(caught.value) is error
+
+
+async def test_an_answer_that_comes_in_two_pieces() -> None:
+    for size in (3, MOST_BYTES + 1):
+        async with answering(right(b'{"size":%d}' % size), last_bytes=5) as (server, _):
+            await put(server, bytes(size))
 
 
 async def test_nobody_listens() -> None:

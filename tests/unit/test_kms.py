@@ -5,21 +5,33 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Mapping
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from filerbackup.errors import FilerBackupError, KeyMissing, SourceRefused, SourceUnreachable, Unreadable
-from filerbackup.settings.model import KmsSettings, SseSettings
+from filerbackup.errors import (
+    FilerBackupError,
+    KeyMissing,
+    SourceRefused,
+    SourceUnreachable,
+    Unreadable,
+    UsageError,
+)
+from filerbackup.settings.model import ClientTls, KmsSettings, SseSettings
 from filerbackup.settings.secret import Secret
 from filerbackup.source.kms import AwsKms, Envelope, TransitKms, envelope_of, make_kms
 from filerbackup.source.sse import Kind, SealedKey
 from filerbackup.source.sse_keys import SseKeys
+from tests.support.certificates import Authority
 from tests.support.ports import free_port
 
 PLAIN = b"p" * 32
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def wrapped(provider: str = "test", ciphertext: str = "c") -> bytes:
@@ -117,7 +129,7 @@ class Transit:
         self.seen: list[tuple[str, dict[str, Any]]] = []
         self.text = ""
 
-    async def handle(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.seen.append((request.raw_path, body))
         if request.path == "/v1/auth/approle/login":
@@ -128,21 +140,39 @@ class Transit:
         if self.status or request.headers.get("X-Vault-Token") not in self.tokens:
             return web.json_response({"errors": ["no"]}, status=self.status or 403)
         if self.text:
-            return web.Response(text=self.text)
+            return await _in_pieces(request, self.text)
         return web.json_response({"data": {"plaintext": base64.b64encode(PLAIN).decode()}})
+
+
+async def _in_pieces(request: web.Request, text: str) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    for piece in (text[:10], text[10:]):
+        await response.write(piece.encode())
+        await asyncio.sleep(0.02)
+    return response
+
+
+@asynccontextmanager
+async def serving(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """The endpoint of a service that answers each POST with this."""
+    app = web.Application()
+    app.router.add_post("/{path:.*}", handler)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls).start()
+    try:
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+    finally:
+        await runner.cleanup()
 
 
 @pytest.fixture
 async def transit() -> AsyncIterator[tuple[Transit, str]]:
     server = Transit()
-    app = web.Application()
-    app.router.add_post("/{path:.*}", server.handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    port = free_port()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    yield server, f"http://127.0.0.1:{port}"
-    await runner.cleanup()
+    async with serving(server.handle) as url:
+        yield server, url
 
 
 async def ask(kms: TransitKms, **context: str) -> bytes:
@@ -189,6 +219,7 @@ async def test_an_approle_signs_in_again_when_its_token_has_expired(transit: tup
         (0, "not json", SourceUnreachable),
         (0, "[" * 60_000, SourceUnreachable),
         (0, "[]", SourceUnreachable),
+        (0, '{"data": {"plaintext": "' + "A" * 70_000 + '"}}', SourceUnreachable),
         (0, '{"data": {"plaintext": 7}}', SourceUnreachable),
         (0, '{"data": {"plaintext": "%"}}', Unreadable),
     ],
@@ -204,6 +235,50 @@ async def test_what_its_answers_mean(
     assert "good" not in str(caught.value)
 
 
+async def test_an_answer_that_comes_in_pieces(transit: tuple[Transit, str]) -> None:
+    server, url = transit
+    server.text = json.dumps({"data": {"plaintext": base64.b64encode(PLAIN).decode()}})
+    assert await ask(TransitKms(KmsSettings("bao", "openbao", endpoint=url, token=Secret("good")))) == PLAIN
+
+
+# -- TLS ----------------------------------------------------------------------------------------------
+
+
+def transit_with(tls: ClientTls, url: str = "https://h") -> TransitKms:
+    return TransitKms(KmsSettings("bao", "openbao", endpoint=url, token=Secret("good"), tls=tls))
+
+
+async def test_a_client_certificate(tmp_path: Path) -> None:
+    authority, server = Authority(tmp_path, "authority"), Transit()
+    own, served = authority.issue("client"), authority.issue("server")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority.ca))
+    context.load_cert_chain(served.cert, served.key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    async with serving(server.handle, context) as url:
+        files = ClientTls(str(authority.ca), str(own.cert), str(own.key))
+        assert await ask(transit_with(files, url)) == PLAIN
+        with pytest.raises(SourceUnreachable):
+            await ask(transit_with(ClientTls(str(authority.ca)), url))
+
+
+def test_tls_files_are_looked_at_when_it_is_made(tmp_path: Path) -> None:
+    """A key with a password, too: OpenSSL would ask for it on the terminal."""
+    authority = Authority(tmp_path, "authority")
+    own, ca = authority.issue("client"), str(authority.ca)
+    ended, locked = authority.issue("ended", ended=True), authority.issue("locked", password=b"not asked for")
+    for files, said in (
+        (
+            ClientTls(ca, str(locked.cert), str(locked.key)),
+            "client_key: .* not a PEM key without",
+        ),
+        (ClientTls(ca, str(ended.cert), str(ended.key)), "client_cert: .* is good from"),
+        (ClientTls(ca, str(own.cert), str(ended.key)), "client_key: .* is not the key of"),
+        (ClientTls(str(own.key)), "ca_cert: .* cannot be used"),
+    ):
+        with pytest.raises(UsageError, match=rf"^kms\.providers\.bao\.{said}"):
+            transit_with(files)
+
+
 # -- nobody is there ----------------------------------------------------------------------------------
 
 
@@ -216,6 +291,18 @@ async def test_nobody_answers() -> None:
         await kms.close()
 
 
+WRAPPED = Envelope("aws", "k", base64.b64encode(b"c").decode())
+
+
+def aws(url: str) -> AwsKms:
+    return AwsKms(
+        KmsSettings(
+            "a", "aws", endpoint=url, access_key_id="a", secret_access_key=Secret("hidden"),
+            session_token=Secret("hidden token"),
+        )
+    )  # fmt: skip
+
+
 async def test_what_aws_means() -> None:
     said: list[tuple[str, int]] = []
 
@@ -224,27 +311,40 @@ async def test_what_aws_means() -> None:
         body = json.dumps({"__type": code, "message": "m"})
         return web.Response(status=status, text=body, content_type="application/x-amz-json-1.1")
 
-    app = web.Application()
-    app.router.add_post("/", refuse)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    port = free_port()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    endpoint = f"http://127.0.0.1:{port}"
-    kms = AwsKms(
-        KmsSettings("a", "aws", endpoint=endpoint, access_key_id="a", secret_access_key=Secret("hidden"))
-    )
-    for code, status, error in (
-        ("InvalidCiphertextException", 400, KeyMissing),
-        ("AccessDeniedException", 400, KeyMissing),
-        ("UnrecognizedClientException", 400, SourceRefused),
-        ("ThrottlingException", 400, SourceUnreachable),
-        ("InternalFailure", 500, SourceUnreachable),
-    ):
-        said.append((code, status))
-        with pytest.raises(error) as caught:
-            await kms.decrypt(Envelope("aws", "k", base64.b64encode(b"c").decode()), {})
-        assert type(caught.value) is error
-        assert "hidden" not in str(caught.value)
-    await kms.close()
-    await runner.cleanup()
+    async with serving(refuse) as url:
+        kms = aws(url)
+        for code, status, error in (
+            ("InvalidCiphertextException", 400, KeyMissing),
+            ("AccessDeniedException", 400, KeyMissing),
+            ("UnrecognizedClientException", 400, SourceRefused),
+            ("ThrottlingException", 400, SourceUnreachable),
+            ("KeyUnavailableException", 500, SourceUnreachable),
+            ("InternalFailure", 500, SourceUnreachable),
+        ):
+            said.append((code, status))
+            with pytest.raises(error) as caught:
+                await kms.decrypt(WRAPPED, {})
+            assert type(caught.value) is error
+            assert "hidden" not in str(caught.value)
+        await kms.close()
+
+
+async def test_aws_is_not_followed_elsewhere() -> None:
+    """A signed question, perhaps with a session token, is for the endpoint alone."""
+    asked: list[str] = []
+
+    async def elsewhere(request: web.Request) -> web.Response:
+        asked.append(request.headers["X-Amz-Security-Token"])
+        return web.json_response({"Plaintext": base64.b64encode(PLAIN).decode()})
+
+    async with serving(elsewhere) as other:
+
+        async def redirect(_: web.Request) -> web.Response:
+            return web.Response(status=307, headers={"Location": other})
+
+        async with serving(redirect) as url:
+            kms = aws(url)
+            with pytest.raises(SourceRefused):
+                await kms.decrypt(WRAPPED, {})
+            await kms.close()
+    assert asked == []

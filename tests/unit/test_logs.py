@@ -195,6 +195,20 @@ def test_registered_secrets_are_blanked_everywhere(
         assert part not in written
 
 
+def test_names_are_not_looked_through_for_what_only_resembles_a_token(
+    stream: io.StringIO, log: logging.Logger
+) -> None:
+    handler = configure("json", "info", stream)
+    handler.register_secret(Secret("hunter22"))
+    name = "a?token=production-2024/Bearer 0123456789abcdef"
+    log.info("x", extra={"path": f"{name}/hunter22", "key": name, "to": name.encode(), "err": name})
+    logging.getLogger("library").warning("x", extra={"path": name})
+    ours, theirs = map(json.loads, stream.getvalue().splitlines())
+    assert (ours["path"], ours["key"], ours["to"]) == (f"{name}/***", name, name)
+    assert "***" in ours["err"]
+    assert "***" in theirs["path"]
+
+
 def test_short_secrets_do_not_blank_ordinary_words(stream: io.StringIO, log: logging.Logger) -> None:
     handler = configure("text", "info", stream)
     for value in ("", "any"):

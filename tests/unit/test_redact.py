@@ -24,6 +24,7 @@ from filerbackup.settings.secret import Redactor, Secret, secrets_in
 from filerbackup.sinks.objects.errors import one_line
 
 SECRET = "c0ffee5ecre7c0ffee5ecre7"
+HEX = SECRET.replace("r", "a").replace("s", "b")
 
 
 @pytest.mark.parametrize(
@@ -38,13 +39,29 @@ SECRET = "c0ffee5ecre7c0ffee5ecre7"
         "{'Authorization': 'short', 'Host': 'h'}".replace("short", SECRET[:4]),
         f"'Authorization': 'SharedKey account:{SECRET}='",
         f"authorization: Basic {SECRET}",
+        f"sent Basic {base64.b64encode(f'4a48fe:{SECRET}'.encode()).decode()}, got 401",
+        f"Basic {base64.b64encode(f'4a48fe:{SECRET}x'.encode()).decode()}",
+        f"Basic Basic {base64.b64encode(f'4a48fe:{SECRET}x'.encode()).decode().rstrip('=')}",
+        f"Basic eyJhbGciOiJIUzI1NiJ9.{SECRET}.{SECRET}",
+        f"SharedKeyLite account:{SECRET}=",
+        f"<URL>https://h/c/b?sv=2021&amp;sig={SECRET}</URL>",
+        f'{{"message": "https://h/c/b?sv=2021\\u0026sig={SECRET}"}}',
+        f"x-amz-date:20260101T000000Z\nx-amz-security-token:{SECRET}\n",
+        f"Authorization: Bearer {SECRET[:9]}",
+        f"the request had Signature={HEX}{HEX}{HEX[:16]}",
+        f"client_secret={SECRET}&grant_type=refresh_token",
+        f"called with token='{SECRET}'",
         f"sent Bearer {SECRET}, got 401",
         f'{{"refresh_token": "{SECRET}", "client_secret": "{SECRET}"}}',
         f"grant_type=jwt-bearer&assertion={SECRET}",
         f"http://user:{SECRET}@proxy:3128/",
         f"a token eyJhbGciOiJIUzI1NiJ9.{SECRET}.{SECRET} of a volume server",
         f"ya29.{SECRET}",
-        f"4_{SECRET.replace('r', 'a').replace('s', 'b')}_acct",
+        f"4_{HEX}_acct",
+        f"4_0022623512fc8f80000000001_0186e431_d18d02_acct_{SECRET}=",
+        f"4_0022623512fc8f80000000001_0186e431_d18d02_upld_{SECRET}-{SECRET}=",
+        f"2_20150807002553_{HEX}_{HEX}_acct",
+        f"3_20160803004041_{HEX}_{HEX}_000_20160804004041_0006_dnld",
         f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n-----END RSA PRIVATE KEY-----\nrest",
         f"-----BEGIN PRIVATE KEY-----\\n{SECRET}",
     ],
@@ -52,8 +69,9 @@ SECRET = "c0ffee5ecre7c0ffee5ecre7"
 def test_what_looks_like_a_token_is_blanked(text: str) -> None:
     shown = without_tokens(text)
     assert BLANK in shown
-    assert SECRET[:4] not in shown
-    assert SECRET[-8:] not in shown
+    for secret in (SECRET, HEX):
+        assert secret[:4] not in shown
+        assert secret[-8:] not in shown
 
 
 @pytest.mark.parametrize(
@@ -67,9 +85,19 @@ def test_what_looks_like_a_token_is_blanked(text: str) -> None:
         "metadata that S3 cannot take was left out: meta:sig, meta:token",
         "expected 4_z27c88f1d182b150646ff0b16_f200ec6f274fe0bb_d20260101",
         "/buckets/photos/signature.jpg: password.txt and token=short",
+        "thumbs/3_d41d8cd98f00b204e9800998ecf8427e.jpg",
+        "thumbs/3_20240101000000_d41d8cd98f00b204e9800998ecf8427e_upload.jpg",
+        "exports/1_20240101_upld.csv",
+        "courses/Basic Electronics101/intro.mp4",
+        "courses/Basic QmFzaWMgRWxlY3Ryb25pY3M=",
+        "plants/Bearer Plants2024.jpg",
+        "a/token=production-2024/part-0.parquet",
+        "'token=production-2024/part-0.parquet': no such volume",
+        "a/signature=production-2024/password=production-2024/part-0.parquet",
+        "a/access_token=production-2024/authorization=production-2024-2025/part-0.parquet",
     ],
 )
-def test_ordinary_words_stay(text: str) -> None:
+def test_ordinary_words_and_names_of_files_stay(text: str) -> None:
     assert without_tokens(text) == text
 
 

@@ -55,7 +55,15 @@ def test_keys_of_sse_s3(load: Load) -> None:
         (f'[s3.sse]\nkek = "{KEK}"\nkey = "secret"\n', "s3.sse.key: set while s3.sse.kek is set too"),
         (
             '[kms.providers.a]\ntype = "aws"\nsecret_key = "secret"\n',
-            "kms.providers.a.access_key: missing, while the other is set",
+            "kms.providers.a.access_key: missing, while secret_key is set",
+        ),
+        (
+            '[kms.providers.a]\ntype = "vault"\ntoken = "secret"\nclient_cert = "c.pem"\n',
+            "kms.providers.a.client_key: missing, while client_cert is set",
+        ),
+        (
+            '[kms.providers.a]\ntype = "vault"\ntoken = "secret"\nclient_key = "k.pem"\n',
+            "kms.providers.a.client_cert: missing, while client_key is set",
         ),
         ('[kms.providers.a]\ntype = "vault"\nrole_id = "r"\n', "kms.providers.a.token: missing"),
         (

@@ -292,6 +292,13 @@ async def test_content_inside_the_entry() -> None:
     assert await read(clear, {}) == CLEAR
     with pytest.raises(Unreadable, match="MD5"):
         await read(replace(clear, md5=b"m" * 16), {})
+    # Without that MD5 the object's ETag has to say that it is right.
+    bare = replace(clear, md5=b"")
+    proven = replace(bare, extended={**bare.extended, MD5: md5_hex(CLEAR)})
+    assert await read(proven, {}) == CLEAR
+    for other in (replace(proven, content=CLEAR), replace(proven, content=SEALED[:-1]), bare):
+        with pytest.raises(Unreadable, match=r"MD5|last part"):
+            await read(other, {})
     with pytest.raises(KeyMissing, match="SSE-C"):
         await read(file(200, content=SEALED, x_seaweedfs_sse_c_iv=IV), {})
     with pytest.raises(Unreadable, match="do not say how"):

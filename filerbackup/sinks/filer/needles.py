@@ -135,7 +135,7 @@ class Needles:
                 allow_redirects=False,
                 skip_auto_headers=("Content-Type",),
             ) as response:
-                body = await response.content.read(_MOST_ANSWER_BYTES)
+                body = await _read(response, server, _MOST_ANSWER_BYTES)
                 said = response.headers.get("Content-MD5", "").encode("ascii", "replace")
                 return Answer(response.status, said, body)
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -216,7 +216,7 @@ async def _read(response: aiohttp.ClientResponse, server: str, limit: int) -> by
     async for block in response.content.iter_any():
         found += block
         if len(found) > limit:
-            raise SinkUnavailable(f"{server} sends more than the {limit} bytes that were asked for")
+            raise SinkUnavailable(f"{server} sends more than {limit} bytes, which nobody has asked for")
     return bytes(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import secrets
@@ -12,7 +13,14 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from filerbackup.content import Content, InlineContent
-from filerbackup.errors import FilerBackupError, ObjectRejected, SinkError, SinkUnavailable
+from filerbackup.errors import (
+    FilerBackupError,
+    ObjectRejected,
+    SinkError,
+    SinkRefused,
+    SinkUnavailable,
+    UsageError,
+)
 from filerbackup.events import Entry, EntryKind
 from filerbackup.filer.stubs import filer_pb2 as pb
 from filerbackup.filer.walk import Walk, is_directory
@@ -103,11 +111,14 @@ class FilerSink:
         Chunks that a killed process of this sink has left are removed: one process at a time.
         """
         await self.close()
-        settings, security = self._settings, self._security
-        needles = Needles(security)
-        target = Target(settings, security.grpc, self.may_change)
+        settings = self._settings
+        try:
+            needles, target, loops = await asyncio.to_thread(self._connections)
+        except UsageError as error:
+            # The source has the same files and was made at the start, where they are a mistake. Later they
+            # run out or are half exchanged, and a person mends that beside the running process.
+            raise SinkRefused(str(error), hint=error.hint) from None
         opened: _Open | None = None
-        loops: LoopCheck | None = None
         try:
             said = await target.configuration()
             buckets = said.dir_buckets or "/buckets"
@@ -132,8 +143,7 @@ class FilerSink:
                 rules,
                 buckets,
             )
-            if self._source is not None:
-                loops = LoopCheck(target, settings.directory, self._source, security.grpc)
+            if loops is not None:
                 await loops.before_writing(said)
             await self._probe(opened, loops)
         except BaseException:
@@ -143,6 +153,14 @@ class FilerSink:
             if loops is not None:
                 await loops.close()
         self._opened = opened
+
+    def _connections(self) -> tuple[Needles, Target, LoopCheck | None]:
+        """Nothing is connected yet; TLS files are read, which takes a while. Raises UsageError."""
+        settings, security, source = self._settings, self._security, self._source
+        needles = Needles(security)
+        target = Target(settings, security.grpc, self.may_change)
+        loops = LoopCheck(target, settings.directory, source, security.grpc) if source is not None else None
+        return needles, target, loops
 
     async def _probe(self, at: _Open, loops: LoopCheck | None) -> None:
         """Prove that a file can be written and read there."""

@@ -30,7 +30,8 @@ _PROBE_TIME_NS = 1_000_000_001_123_456_789
 _TIME_STEPS_NS = (1, 100, 1_000, 1_000_000, 10_000_000, 1_000_000_000, 2_000_000_000)
 _PROBE_ID = 1
 _NO_ID = 0xFFFFFFFF
-"""To chown this means "leave it": a file with it stays ours, so its set-id bits must not be set."""
+"""To chown this means "leave it": a file with it is ours instead, so its set-id bits must not be set."""
+_WRITTEN_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,20 +103,36 @@ class Metadata:
                 self._say_dropped()
         os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
 
+    def may_change(self, status: os.stat_result, entry: Entry) -> bool:
+        """Whether a copy that stands there may get the entry's metadata, without being written anew.
+
+        A second name of it may stand outside of the sink. And a copy's owner, and nearly so whoever may
+        write to it, can exchange the bytes and forge all that tells which version they are: so it may not
+        become somebody else's then, nor a program that runs with another one's rights.
+        """
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            return False
+        if self._keep_set_id and entry.mode & _SET_ID:
+            return False
+        if not self.gives_owner or status.st_uid == self._owner(entry)[0]:
+            return True
+        return status.st_uid == self._own[0] and not status.st_mode & _WRITTEN_BY_OTHERS
+
     def narrow(self, fd: int, entry: Entry) -> None:
         """Before `put_on` what others can already open: no mode of the old owner with the new group.
 
         What is left of the mode is what both the old one and the entry's allow. Raises OSError.
         """
         status = os.fstat(fd)
-        if self.gives_owner and self.keeps_mode and (status.st_uid, status.st_gid) != (entry.uid, entry.gid):
+        if self.gives_owner and self.keeps_mode and (status.st_uid, status.st_gid) != self._owner(entry):
             os.fchmod(fd, stat.S_IMODE(status.st_mode) & entry.mode & 0o777)
 
     def put_on_symlink(self, name: bytes, directory_fd: int, entry: Entry) -> None:
         """Give a symlink the entry's owner and modified time. Raises OSError."""
-        if self.gives_owner and (entry.uid, entry.gid) != self._own:
+        owner = self._owner(entry)
+        if self.gives_owner and owner != self._own:
             try:
-                os.chown(name, entry.uid, entry.gid, dir_fd=directory_fd, follow_symlinks=False)
+                os.chown(name, *owner, dir_fd=directory_fd, follow_symlinks=False)
             except OSError as error:
                 self._warn_owner(entry, error)
         times = (entry.mtime_ns, entry.mtime_ns)
@@ -130,9 +147,10 @@ class Metadata:
                 raise OSError(errno.EAGAIN, "a symlink is exchanged as soon as it is made")
             # Leads to the open symlink itself and not on from there.
             here = b"/proc/self/fd/%d" % fd
-            if self.gives_owner and (entry.uid, entry.gid) != self._own:
+            owner = self._owner(entry)
+            if self.gives_owner and owner != (status.st_uid, status.st_gid):
                 try:
-                    os.chown(here, entry.uid, entry.gid)
+                    os.chown(here, *owner)
                 except OSError as error:
                     self._warn_owner(entry, error)
             os.utime(here, ns=(entry.mtime_ns, entry.mtime_ns))
@@ -151,7 +169,7 @@ class Metadata:
         """
         if listed.kind is not entry.kind or entry.kind is EntryKind.SPECIAL:
             return False
-        if self.gives_owner and not self._owner_failed and (listed.uid, listed.gid) != (entry.uid, entry.gid):
+        if self.gives_owner and not self._owner_failed and (listed.uid, listed.gid) != self._owner(entry):
             return False
         match entry.kind:
             case EntryKind.DIRECTORY:
@@ -186,17 +204,25 @@ class Metadata:
             content=kept_version(name, directory_fd) if is_file and self.keeps_versions else b"",
         )
 
+    def _owner(self, entry: Entry) -> tuple[int, int]:
+        """Who is to own a copy, where files can be given to others at all."""
+        owner = (entry.uid, entry.gid)
+        return self._own if _NO_ID in owner else owner
+
     def _give(self, fd: int, entry: Entry) -> bool:
-        if (entry.uid, entry.gid) == self._own:
-            return True
-        if not self.gives_owner or _NO_ID in (entry.uid, entry.gid):
-            return False
-        try:
-            os.fchown(fd, entry.uid, entry.gid)
-        except OSError as error:
-            self._warn_owner(entry, error)
-            return False
-        return True
+        """Whether it has the entry's owner now. If that cannot be, it is ours: never still another one's."""
+        status = os.fstat(fd)
+        owner = (status.st_uid, status.st_gid)
+        if self.gives_owner and owner != self._owner(entry):
+            try:
+                os.fchown(fd, *self._owner(entry))
+                owner = self._owner(entry)
+            except OSError as error:
+                self._warn_owner(entry, error)
+                if owner != self._own:
+                    os.fchown(fd, *self._own)
+                    owner = self._own
+        return owner == (entry.uid, entry.gid)
 
     def _warn_owner(self, entry: Entry, error: OSError) -> None:
         if not self._owner_failed:

@@ -31,6 +31,8 @@ _SLOW_BATCHES = 3
 _SPREAD_S = 1.0
 STUCK_S = 60.0
 """A call into the file system cannot be cancelled; when none has come back for so long, that is said."""
+REMIND_EVERY_S = 300.0
+"""And said again so long after."""
 _log = logging.getLogger(__name__)
 _PATIENCE_S = 0.01
 """So long a step waits at most for a batch on the way to come back."""
@@ -54,6 +56,7 @@ class Workers:
         self._returned_at = 0.0
         self._look: asyncio.TimerHandle | None = None
         self._is_stuck = False
+        self._said_at = 0.0
 
     async def short(self, step: Callable[[], _T], undo: Callable[[_T], None] | None = None) -> _T:
         """Run a step of a few system calls, together with others.
@@ -155,9 +158,11 @@ class Workers:
         self._look = None
         if not self._away:
             return
-        silent_s = self._loop.time() - self._returned_at
-        if silent_s >= STUCK_S:
+        now = self._loop.time()
+        silent_s = now - self._returned_at
+        if silent_s >= STUCK_S and not (self._is_stuck and now - self._said_at < REMIND_EVERY_S):
             self._is_stuck = True
+            self._said_at = now
             _log.error(
                 "the file system has not answered for %.0f s, %d calls wait in it: is it on the network, "
                 "and its server away? a second SIGTERM ends the process all the same",

@@ -249,7 +249,7 @@ class Tree:
         """Give a file the entry's metadata if it has its content; else False, and nothing changed.
 
         What is looked at and what is changed is one open file: a name can be given to another one in
-        between. A file with a second name stays as it is, for that name may stand outside of the sink.
+        between. What another user may have prepared stays as it is: see `Metadata.may_change`.
         """
         parent, _, base = path.rpartition(b"/")
         try:
@@ -279,8 +279,7 @@ class Tree:
     def _holds(self, fd: int, entry: Entry) -> bool:
         status = os.fstat(fd)
         return (
-            stat.S_ISREG(status.st_mode)
-            and status.st_nlink == 1
+            self.metadata.may_change(status, entry)
             and status.st_size == entry.size
             and is_proven(self.metadata.version_of(fd), status.st_mtime_ns, entry)
             and self.flusher.record.trusts(status.st_ctime_ns)

@@ -26,6 +26,7 @@ from botocore.loaders import Loader, create_loader
 from botocore.utils import get_environ_proxies
 from obstore.store import S3Store
 
+from filerbackup.aws_transport import StraightTransport
 from filerbackup.errors import SinkRefused, SinkUnavailable
 from filerbackup.settings.model import S3Settings
 from filerbackup.sinks.objects.errors import Unanswered, one_line
@@ -33,7 +34,6 @@ from filerbackup.sinks.objects.http import CONNECT_S, USER_AGENT, new_session, t
 from filerbackup.sinks.s3.client import S3Client
 from filerbackup.sinks.s3.errors import classify, from_botocore
 from filerbackup.sinks.s3.signed import SignedHttp
-from filerbackup.sinks.s3.transport import StraightTransport, stay_in_region
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Config, S3Credential
@@ -122,7 +122,7 @@ async def _connect(settings: S3Settings, stack: AsyncExitStack) -> tuple[S3Clien
         session.create_client("s3", config=_config(settings), **_arguments(settings))
     )
     _send_md5_with_deletes(client)
-    client.meta.events.register_first("needs-retry.s3", stay_in_region)
+    client.meta.events.register_first("needs-retry.s3", _stay_in_region)
     found = await _credentials(session, settings)
     endpoint = client.meta.endpoint_url
     bundle = settings.ca_file or session.get_config_variable("ca_bundle")
@@ -240,6 +240,15 @@ def _connections(settings: S3Settings) -> int:
 def _is_path_style(settings: S3Settings) -> bool:
     """A bucket with a dot in its name fits no wildcard certificate."""
     return settings.force_path_style or "." in settings.bucket
+
+
+def _stay_in_region(request_dict: dict[str, Any], **_event: object) -> None:
+    """Handler of the SDK's event `needs-retry`: a redirect is an answer like any other.
+
+    Else the SDK asks HeadBucket for the region, and again when that is redirected too, without an end
+    (seen with aiobotocore 3.10). A bucket of another region is said and not silently gone to.
+    """
+    request_dict["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _send_md5_with_deletes(client: Any) -> None:  # noqa: ANN401  the SDK's event system has no types

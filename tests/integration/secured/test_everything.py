@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -139,3 +140,22 @@ async def test_a_sink_says_what_its_cluster_does_not_take(client: Client) -> Non
         assert message in str(caught.value)
         assert hint in caught.value.hint
         await refused.close()
+
+
+async def test_a_sink_outlives_an_exchange_of_its_certificate(client: Client) -> None:
+    """Opened again in the middle of it, it is refused; it is well afterwards."""
+    pki, own = client.weed.pki, Identity(client.directory / "own.crt", client.directory / "own.key")
+    shutil.copy(pki.client.cert, own.cert)
+    shutil.copy(pki.client.key, own.key)
+    security = replace(right(client.weed), grpc=own, https_own=own)
+    target = FilerSinkSettings("filer", directory="/exchanged", grpc_address=client.weed.filer_grpc)
+    sink = FilerSink(target, client.settings(security).security)
+    try:
+        await sink.open()
+        shutil.copy(pki.server.key, own.key)
+        with pytest.raises(SinkRefused, match="is not the key of"):
+            await sink.open()
+        shutil.copy(pki.client.key, own.key)
+        await sink.open()
+    finally:
+        await sink.close()

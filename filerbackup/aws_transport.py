@@ -1,4 +1,4 @@
-"""The SDK's HTTP transport without redirects: each request goes to the endpoint and nowhere else."""
+"""The AWS SDK's HTTP transport without redirects: each request goes to the endpoint and nowhere else."""
 
 from __future__ import annotations
 
@@ -6,15 +6,6 @@ from typing import Any
 
 import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
-
-
-def stay_in_region(request_dict: dict[str, Any], **_event: object) -> None:
-    """Handler of the SDK's event `needs-retry`: a redirect is an answer like any other.
-
-    Else the SDK asks HeadBucket for the region, and again when that is redirected too, without an end
-    (seen with aiobotocore 3.10). A bucket of another region is said and not silently gone to.
-    """
-    request_dict["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
 class StraightTransport(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types
