@@ -9,6 +9,7 @@ looked at each time that a call to the sink goes on, before it does anything mor
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
@@ -156,5 +157,6 @@ class FencedSink:
         await self._sink.flush()
 
     async def close(self) -> None:
-        """See the protocol."""
-        await self._sink.close()
+        """See the protocol. Comes after the lease was given back: nothing is changed any more."""
+        with contextlib.suppress(LeaseLost):
+            await self._sink.close()

@@ -183,3 +183,17 @@ class Store:
     async def delete_bulk(self, names: list[str]) -> dict[str, Exception]:
         self.deleted += names
         return {}
+
+
+async def test_a_sink_can_be_closed_when_the_lease_was_given_back() -> None:
+    """Whatever it would still tidy up: the process ends, and with 0."""
+    clock = Clock()
+
+    class Tidies(MemorySink):
+        async def close(self) -> None:
+            await super().close()
+            clock.fence().check()
+
+    sink = FencedSink(Tidies(), clock.fence())
+    clock.left_s = -1.0
+    await sink.close()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from filerbackup.content import Content, InlineContent
 from filerbackup.errors import (
     FilerBackupError,
+    LeaseLost,
     ObjectRejected,
     SinkError,
     SinkRefused,
@@ -357,7 +358,8 @@ async def _close(opened: _Open | None, target: Target, needles: Needles) -> None
     if opened is not None:
         await opened.writer.close()
         await opened.parents.close()
-        with contextlib.suppress(SinkError):
+        # Once the lease was given back nothing is changed any more: the next start settles it.
+        with contextlib.suppress(SinkError, LeaseLost):
             await opened.leftovers.settle(min_age_s=0.0)
         await opened.ids.close()
     await needles.close()
