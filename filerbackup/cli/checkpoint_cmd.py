@@ -65,6 +65,7 @@ def set_(options: argparse.Namespace) -> int:
                     Checkpoint(
                         offset_ns=offset_ns,
                         updated_ns=time.time_ns(),
+                        compared_ns=time.time_ns(),
                         holder="checkpoint set",
                         ahead_to_ns=now_ns,
                     )

@@ -19,10 +19,12 @@ from filerbackup.errors import (
     SinkFull,
     SinkThrottled,
     SinkUnavailable,
+    SourceUnreachable,
     StateError,
 )
 from filerbackup.events import Entry, EntryKind
 from filerbackup.pipeline.budget import ByteBudget
+from filerbackup.pipeline.clocks import CLOCKS_DIFFER_NS, PEERS_DIFFER_NS
 from filerbackup.pipeline.guard import Guard
 from filerbackup.pipeline.layout import Layout
 from filerbackup.pipeline.lettered import Lettered
@@ -38,8 +40,6 @@ from filerbackup.state.base import DeadLetterStore
 _log = logging.getLogger(__name__)
 _NOTHING = InlineContent(b"")
 _AFTER_THE_PROBE = 1.25
-_CLOCKS_DIFFER_NS = 10_000_000_000
-"""Of the filer's or a volume server's clock and ours, at most."""
 PROBE_KEY = ".filerbackup/probe"
 PROBE_AFTER = 3
 """Failures in a row with no success of anything before the sink is asked to take something of ours."""
@@ -213,17 +213,19 @@ class Applier:
         A sink that a walk has filled is ahead of the log: a file may be written where objects lie below
         it by now, which not every service can hold. The change that replaced it is still to come.
         """
-        if (
-            number < 2
-            or not isinstance(error, SinkUnavailable)
-            or isinstance(error, SinkThrottled | SinkFull)
-        ):
+        is_fault = isinstance(error, SinkUnavailable) and not isinstance(error, SinkThrottled | SinkFull)
+        if number < 2 or not is_fault or self._layout.keeps_deleted:
             return False
         try:
             live = await self._source.lookup(operation.entry.path)
         except FilerBackupError:
             return False
-        if live is not None and live.kind is operation.entry.kind:
+        if live is None:
+            # The filer that was asked may not have heard of it yet.
+            is_overtaken = time.time_ns() - operation.ts_ns > PEERS_DIFFER_NS
+        else:
+            is_overtaken = live.kind is not operation.entry.kind
+        if not is_overtaken:
             return False
         _log.info(
             "skipped: the source has already replaced or removed this version", extra={"path": operation.path}
@@ -242,7 +244,7 @@ class Applier:
             is_alone = operation.ts_ns > self.ahead_to_ns and not operation.repeated
             movable = capabilities.move_tree and operation.whole and is_alone
             if movable:
-                await self.before_tree_move(operation.ts_ns)
+                await self._note_tree_move(operation.ts_ns)
         if movable and await self._sink.move(old_key, key, entry):
             if self._lacks_body(entry):
                 raise _lacking_body(entry)
@@ -259,6 +261,13 @@ class Applier:
             # What is below it moves by itself, or stays.
             await self._sink.delete(old_key)
         return copied
+
+    async def _note_tree_move(self, ts_ns: int) -> None:
+        try:
+            await self.before_tree_move(ts_ns)
+        except StateError as error:
+            # To be tried again like anything that the filer does not answer, and no end of the session.
+            raise SourceUnreachable(f"the checkpoint cannot be stored: {error}") from error
 
     async def _is_there(self, key: str, entry: Entry) -> bool:
         """Whether an earlier move of its directory has brought this entry along."""
@@ -283,7 +292,7 @@ class Applier:
         if listed is not None and live.is_directory != (was_directory or listed.kind is EntryKind.DIRECTORY):
             # A bucket has room for both, so that a write of one leaves the other there.
             await self._sink.delete(key)
-        self.ahead_to_ns = max(self.ahead_to_ns, time.time_ns() + _CLOCKS_DIFFER_NS)
+        self.ahead_to_ns = max(self.ahead_to_ns, time.time_ns() + CLOCKS_DIFFER_NS)
         return await self._write(key, live)
 
     async def _remove_refreshed(self, operation: Refresh, *, tree: bool) -> int | None:
@@ -344,7 +353,7 @@ async def _unrecorded(_: int) -> None:
 
 
 def _is_past(end_ns: int | None) -> bool:
-    return end_ns is not None and time.time_ns() > end_ns - _CLOCKS_DIFFER_NS
+    return end_ns is not None and time.time_ns() > end_ns - CLOCKS_DIFFER_NS
 
 
 def _lacking_body(entry: Entry) -> ObjectRejected:

@@ -7,7 +7,7 @@ import enum
 import time
 
 from filerbackup.events import Event, Heartbeat
-from filerbackup.pipeline.start import CLOCKS_DIFFER_NS
+from filerbackup.pipeline.clocks import CLOCKS_DIFFER_NS
 from filerbackup.pipeline.watermark import Watermark
 
 SILENT_AFTER_NS = 15_000_000_000

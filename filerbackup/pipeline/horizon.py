@@ -23,18 +23,23 @@ class Horizon:
         self._looked_at = -LOOK_EVERY_S
         self.left_ns: int | None = None
 
-    async def look(self, offset_ns: int, *, behind: bool) -> None:
-        """Once a minute. `behind`: there are changes after the offset that are not in the sink."""
+    async def look(self, offset_ns: int, *, behind: bool) -> bool:
+        """Once a minute; whether it was time, and the filer has answered.
+
+        `behind`: there are changes after the offset that are not in the sink.
+        """
         now = time.monotonic()
         if now - self._looked_at < LOOK_EVERY_S or not offset_ns:
-            return
+            return False
         self._looked_at = now
         with contextlib.suppress(SourceUnreachable, SourceRefused):
             oldest_ns = await self._source.oldest_log_ns()
             now_ns = await self._source.now_ns()
             self.left_ns = None if oldest_ns is None else offset_ns - oldest_ns
             if oldest_ns is None or not behind:
-                return
+                return True
             left_ns, kept_ns = offset_ns - oldest_ns, now_ns - oldest_ns
             if left_ns < min(SHORT_NS, kept_ns // SHORT_SHARE):
                 self._watcher.log_ends_soon(left_ns / 1e9, kept_ns / 1e9)
+            return True
+        return False

@@ -117,10 +117,11 @@ class Replicator:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work. Raises UsageError, and in a one-shot run what makes going on pointless."""
-        failures = 0
+        failures, had_lease = 0, False
         while not stop.is_set():
             try:
-                if await self._take_lease(stop):
+                had_lease = False
+                if had_lease := await self._take_lease(stop):
                     await self._leased(stop)
                 return
             except (FilerBackupError, BaseExceptionGroup) as raised:
@@ -132,7 +133,9 @@ class Replicator:
             failures += 1
             with contextlib.suppress(StateError):
                 await self._look_at_horizon()
-                await self._save_status(self.watcher.state)
+                # Else it is another's word that stands there, which a standby relies on.
+                if had_lease and self.watcher.state != "standby":
+                    await self._save_status(self.watcher.state)
             await _sleep(backoff_s(failures, random.random, LONGEST_PAUSE_S), stop)
 
     def _ended_by(self, error: FilerBackupError) -> None:
@@ -147,7 +150,8 @@ class Replicator:
             case SinkError():
                 self.watcher.trouble("sink-error", error)
             case LogGap():
-                # The next session finds it too, says so, and begins with a snapshot.
+                # The next session most likely finds it too, says so, and begins with a snapshot.
+                self._source_failed = True
                 self.watcher.complain("begins again", error)
             case SourceUnreachable() | SourceRefused() | StateError():
                 self._source_failed = True
@@ -187,6 +191,8 @@ class Replicator:
         had it goes on until its next renewal.
         """
         said = await self._status.load()
+        # A filer with a fault may have let that wait for long.
+        await self._lease.renew()
         if said is None or said.holder == self._holder or said.state in ("stopped", "standby"):
             return True
         if time.time_ns() - said.updated_ns > SAID_LATELY_NS:
@@ -308,9 +314,12 @@ class Replicator:
             stored = await self._checkpoints.load()
             offset_ns = stored.offset_ns if stored else 0
         behind = session is None or session.behind_since_ns is not None
-        await self._horizon.look(offset_ns, behind=behind)
-        if session is not None and session.follows and behind and (self._horizon.left_ns or 0) < 0:
-            await require_log(self._way.ends.source, session.offset_ns)
+        looked = await self._horizon.look(offset_ns, behind=behind)
+        if not looked or session is None or not session.follows or not behind:
+            return
+        if (self._horizon.left_ns or 0) < 0:
+            with contextlib.suppress(SourceUnreachable, SourceRefused):
+                await require_log(self._way.ends.source, session.offset_ns)
 
     async def _save_status(self, state: str) -> None:
         session, counters = self._session, self.watcher.counters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -13,6 +14,8 @@ from filerbackup.pipeline.watcher import Watcher
 from filerbackup.state.base import DeadLetterStore
 
 EVERY_S = 5.0
+SHARE = 20
+"""Where there are very many letters, no more than this part of the time is spent on reading them."""
 
 
 class Retries:
@@ -35,19 +38,26 @@ class Retries:
         self._watcher = watcher
         self._position = position
         self._under_way: set[str] = set()
+        self._took_s = 0.0
 
     async def run(self) -> None:
-        """Look every few seconds; a filer that is silent delays it and nothing else."""
+        """Look every few seconds; a filer that is silent delays it and nothing else.
+
+        What was asked for before this began is the business of who calls `look` at the start.
+        """
         while True:
+            await asyncio.sleep(max(EVERY_S, SHARE * self._took_s))
             try:
                 await self.look()
             except StateError as error:
                 self._watcher.complain("dead letters cannot be looked for, will be tried again", error)
-            await asyncio.sleep(EVERY_S)
 
     async def look(self) -> None:
         """Queue a try for each letter that one is asked for. Raises StateError."""
-        for letter in await self._letters.all():
+        began_at = time.monotonic()
+        letters = await self._letters.all()
+        self._took_s = time.monotonic() - began_at
+        for letter in letters:
             if letter.retry_requested and letter.letter_id not in self._under_way:
                 self._under_way.add(letter.letter_id)
                 operation = self._planner.refresh(self._position(), letter.key, letter.path)

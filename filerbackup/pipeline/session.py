@@ -21,6 +21,7 @@ from typing import Any
 from filerbackup.errors import SinkError, SourceUnreachable, StateError
 from filerbackup.events import Change, Event, Heartbeat, Marker, Rename, Upsert
 from filerbackup.pipeline.checkpointer import Checkpointer
+from filerbackup.pipeline.clocks import PEERS_DIFFER_NS
 from filerbackup.pipeline.counting import tell_guard, tell_listener
 from filerbackup.pipeline.decisions import Decisions
 from filerbackup.pipeline.hearing import Clock, Hearing
@@ -33,10 +34,8 @@ from filerbackup.pipeline.start import Start, require_log
 from filerbackup.pipeline.watermark import Watermark
 from filerbackup.pipeline.way import Way
 from filerbackup.retry import backoff_s
-from filerbackup.state.base import Checkpoint, Phase
+from filerbackup.state.base import COMPARISON_WANTED, Checkpoint, Phase
 
-FAILOVER_MARGIN_NS = 60_000_000_000
-"""Filers order their peers' events by their own arrival: another filer is asked from earlier on."""
 QUIET_NS = 3_600_000_000_000
 """Where nothing happens, the offset follows the filer's clock at this distance; peers may lag behind."""
 COMPARE_AGAIN_S = 30.0
@@ -76,8 +75,6 @@ class Session:
         self._grace_s = grace_s
         self._filer_in_use = filer_in_use
         self._compare_wanted = asyncio.Event()
-        if compare_soon:
-            self._compare_wanted.set()
         limiter = way.limiter()
         self._guard = way.guard()
         wanted = way.ends.sink.capabilities.directories and not way.layout.keeps_dates
@@ -97,6 +94,8 @@ class Session:
         self._repeats_until_ns = start.checkpoint.offset_ns + 1
         self._hearing = Hearing(start.checkpoint.offset_ns)
         self._compared_ns = start.checkpoint.compared_ns
+        if compare_soon or self._compared_ns == COMPARISON_WANTED:
+            self.want_comparison()
         self._checkpointer = Checkpointer(
             way.checkpoints,
             way.ends.sink,
@@ -135,6 +134,7 @@ class Session:
 
     def want_comparison(self) -> None:
         """The filer may have lost some of its log: compare the sink with the live tree soon."""
+        self._compared_ns = COMPARISON_WANTED
         self._compare_wanted.set()
 
     # -- the run ----------------------------------------------------------------------------------
@@ -206,7 +206,8 @@ class Session:
     def _position(self) -> Checkpoint:
         """The checkpoint as of now."""
         if self._phase is Phase.SNAPSHOT:
-            return self._signed(replace(self._start.checkpoint, cursor=self._snapshot.cursor))
+            cursor = self._snapshot.cursor or self._start.checkpoint.cursor
+            return self._signed(replace(self._start.checkpoint, cursor=cursor))
         value_ns = self._watermark.value_ns
         # Two events can carry the same time: one nanosecond less replays a tie rather than lose it.
         offset_ns = value_ns if value_ns == self._start.checkpoint.offset_ns else value_ns - 1
@@ -288,7 +289,7 @@ class Session:
             since_ns = self._position().offset_ns
             self._guard.read_again()
             if self._filer_in_use() != filer:
-                since_ns -= FAILOVER_MARGIN_NS
+                since_ns -= PEERS_DIFFER_NS
 
     async def _take(self, batch: Sequence[Event]) -> None:
         for event in batch:
@@ -378,7 +379,7 @@ class Session:
         sweep = self._may_sweep and not self._way.layout.keeps_deleted
         began_ns = time.time_ns()
         differed = await snapshot.reconcile(sweep=sweep)
-        self._compared_ns = began_ns
+        self._compared_ns = COMPARISON_WANTED if self._compare_wanted.is_set() else began_ns
         self._way.watcher.logger.info(
             "compared: %d differed and are mended%s",
             differed,

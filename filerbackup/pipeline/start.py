@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from filerbackup.errors import LogGap, UsageError
+from filerbackup.pipeline.clocks import CLOCKS_DIFFER_NS
 from filerbackup.source.base import Source
 from filerbackup.state.base import Checkpoint, CheckpointStore, Phase
 
@@ -16,7 +17,6 @@ _log = logging.getLogger(__name__)
 
 WALK_MARGIN_NS = 5_000_000_000
 """Following begins this long before the walk did: the clocks of several filers differ a little."""
-CLOCKS_DIFFER_NS = 10_000_000_000
 """An offset may come from the clock of another filer, which is ahead by so much at most."""
 _NO_LOG_YET_NS = 300_000_000_000
 """A filer writes its log to disk once a minute; with nothing there, older offsets prove nothing."""
@@ -32,10 +32,9 @@ class CheckpointsWithWeed(CheckpointStore, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a session does first. `compare`: the sink may hold copies already."""
+    """What a session does first."""
 
     checkpoint: Checkpoint
-    compare: bool
     reason: str
 
 
@@ -69,9 +68,7 @@ async def choose_start(
         if offset_ns is not None:
             adopted = Checkpoint(offset_ns=offset_ns, ahead_to_ns=await source.now_ns())
             gap = await find_gap(source, offset_ns)
-            return gap or Start(
-                adopted, True, f"takes over where weed filer.backup stopped, {when(offset_ns)}"
-            )
+            return gap or Start(adopted, f"takes over where weed filer.backup stopped, {when(offset_ns)}")
         _log.warning("there is no checkpoint of weed filer.backup for this folder and sink")
     if stored is None:
         return await _snapshot(
@@ -87,8 +84,8 @@ async def choose_start(
     if gap is not None:
         return gap
     if stored.phase is Phase.SNAPSHOT:
-        return Start(stored, True, f"goes on with the snapshot behind {stored.cursor!r}")
-    return Start(stored, True, f"resumes from {when(stored.offset_ns)}")
+        return Start(stored, f"goes on with the snapshot behind {stored.cursor!r}")
+    return Start(stored, f"resumes from {when(stored.offset_ns)}")
 
 
 async def find_gap(source: Source, offset_ns: int) -> Start | None:
@@ -129,16 +126,19 @@ async def _as_wished(source: Source, wish: str) -> Start:
         case "snapshot":
             return await _snapshot(source, "snapshot as asked for")
         case "log":
-            ahead_to_ns = await source.now_ns()
-            repeated = Checkpoint(offset_ns=0, ahead_to_ns=ahead_to_ns)
-            return Start(repeated, True, "from the first entry of the change log")
+            now_ns = await source.now_ns()
+            # Not from 0: a later look at the log would take that for a gap.
+            oldest_ns = await source.oldest_log_ns()
+            offset_ns = now_ns - _NO_LOG_YET_NS if oldest_ns is None else oldest_ns
+            repeated = Checkpoint(offset_ns=offset_ns, ahead_to_ns=now_ns)
+            return Start(repeated, "from the first entry of the change log")
         case "now":
             now_ns = await source.now_ns()
-            return Start(_unlike_on_purpose(now_ns, now_ns), True, f"from now, {when(now_ns)}")
+            return Start(_unlike_on_purpose(now_ns, now_ns), f"from now, {when(now_ns)}")
         case _:
             offset_ns, now_ns = parse_time_ns(wish), await source.now_ns()
             refuse_future(offset_ns, now_ns)
-            return Start(_unlike_on_purpose(offset_ns, now_ns), True, f"from {when(offset_ns)} as asked for")
+            return Start(_unlike_on_purpose(offset_ns, now_ns), f"from {when(offset_ns)} as asked for")
 
 
 def _unlike_on_purpose(offset_ns: int, now_ns: int) -> Checkpoint:
@@ -154,7 +154,7 @@ def refuse_future(offset_ns: int, now_ns: int) -> None:
 
 async def _snapshot(source: Source, reason: str) -> Start:
     offset_ns = await source.now_ns() - WALK_MARGIN_NS
-    return Start(Checkpoint(offset_ns=offset_ns, phase=Phase.SNAPSHOT, sweep=True), True, reason)
+    return Start(Checkpoint(offset_ns=offset_ns, phase=Phase.SNAPSHOT, sweep=True), reason)
 
 
 def parse_time_ns(text: str) -> int:

@@ -18,6 +18,8 @@ from filerbackup.source.decode import chunk_from_pb
 _log = logging.getLogger(__name__)
 
 _PATIENCE_S = 10.0
+_TRY_S = 3.0
+"""Of one file: what hangs leaves time for the others."""
 _DIRECTORIES = 50
 _ENTRIES = 200
 """So many are looked at for files with chunks; where there is none, the first file to come shows it."""
@@ -28,7 +30,7 @@ _VOLUMES = 3
 class Lister(Protocol):
     """What is needed of a filer."""
 
-    async def list_page(self, directory: str, after: str, limit: int) -> list[pb.Entry]:
+    async def list_some(self, directory: str, after: str, limit: int) -> tuple[list[pb.Entry], bool]:
         """See `FilerClient`."""
         ...
 
@@ -57,10 +59,13 @@ async def require_reads(filer: Lister, volumes: Reader, root: str) -> None:
                     continue
                 tried.add(volume)
                 try:
-                    await volumes.try_out(file_id)
+                    async with asyncio.timeout(_TRY_S):
+                        await volumes.try_out(file_id)
                     return
                 except SourceRefused as error:
                     refused = refused or error
+                except (FilerBackupError, TimeoutError) as error:
+                    _log.debug("a file could not be tried out", extra={"err": str(error)})
                 if len(tried) == _VOLUMES:
                     break
     except (FilerBackupError, TimeoutError) as error:
@@ -76,7 +81,7 @@ async def _chunks(filer: Lister, root: str) -> AsyncGenerator[str, None]:
         if not directories:
             return
         directory = directories.pop()
-        entries = await filer.list_page(directory, "", _ENTRIES)
+        entries, _ = await filer.list_some(directory, "", _ENTRIES)
         for entry in entries:
             for chunk in entry.chunks[:1]:
                 yield chunk_from_pb(chunk).file_id

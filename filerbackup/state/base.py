@@ -15,6 +15,10 @@ STATE_DIRECTORY = "/etc/filerbackup"
 """What filerbackup keeps as entries on the filer (dead letters, held deletes); never content of a backup."""
 
 
+COMPARISON_WANTED = -1
+"""In place of the time of a checkpoint's last comparison: the log may have lost something since."""
+
+
 class Phase(enum.Enum):
     """Where a replicator is: filling the sink from the live tree, or following the log."""
 
@@ -30,8 +34,9 @@ class Checkpoint:
     letter; in a snapshot, where following starts afterwards. `cursor`: the last path, relative to
     the folder, that the snapshot has finished. `sweep`: what the live tree no longer has is to be
     removed after the walk. `generation`: of the lease under which it was written. `updated_ns`: by
-    the writer's clock, `compared_ns` when the sink was last compared with the live tree. `ahead_to_ns`:
-    the sink may hold what came up to there, though the log was not followed so far.
+    the writer's clock, `compared_ns` when the sink was last compared with the live tree, or
+    `COMPARISON_WANTED`. `ahead_to_ns`: the sink may hold what came up to there, though the log was not
+    followed so far.
     """
 
     offset_ns: int
@@ -49,9 +54,9 @@ class Checkpoint:
 class DeadLetter:
     """A change that could not be applied, kept for a retry.
 
-    `path` is the source path, `key` the sink key, `action` what was to be done ("write", "delete",
-    "move"), `reason` one line for a person, `ts_ns` the log position, `attempts` how often it was
-    tried. `retry_requested`: a person asked the daemon to try again.
+    `path` is the source path, `key` the sink key, `action` what was to be done ("write", "remove",
+    "move", "refresh"), `reason` one line for a person, `ts_ns` the log position, `attempts` how often it
+    was tried. `retry_requested`: a person asked the daemon to try again.
     """
 
     key: str
@@ -66,8 +71,13 @@ class DeadLetter:
 
     @property
     def letter_id(self) -> str:
-        """Short and stable: one letter a key, the newest failure replaces the one before."""
-        return hashlib.sha256(self.key.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        """See `letter_id_of`."""
+        return letter_id_of(self.key)
+
+
+def letter_id_of(key: str) -> str:
+    """Short and stable: one letter a key, the newest failure replaces the one before."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

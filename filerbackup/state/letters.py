@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import stat
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import asdict
+from operator import attrgetter
 from typing import Any
 
 from filerbackup.errors import FilerBackupError, StateError, UsageError
@@ -18,6 +21,8 @@ from filerbackup.state.pair import Pair
 from filerbackup.state.records import built, checked, parse_object
 
 _PAGE = 1000
+_A_TURN = 200
+"""Letters before the loop may do something else: a few milliseconds."""
 _PAIR_FILE = "pair.json"
 _CLUSTER_FILE = "cluster.json"
 _ALREADY_EXISTS = 5
@@ -40,15 +45,20 @@ class FilerDeadLetters:
 
     async def all(self) -> Sequence[DeadLetter]:
         """All, oldest first."""
-        letters = []
-        for name, record in (await read_entries(self._client, self._directory)).items():
-            try:
-                letters.append(built(DeadLetter, record))
-            except ValueError:
-                raise StateError(
-                    f"{self._directory}/{name} cannot be read", hint="look at it; remove it to forget it"
-                ) from None
-        return sorted(letters, key=lambda letter: (letter.ts_ns, letter.key))
+        letters: list[DeadLetter] = []
+        async with aclosing(_entries(self._client, self._directory)) as entries:
+            async for entry in entries:
+                if len(letters) % _A_TURN == _A_TURN - 1:
+                    await asyncio.sleep(0)
+                try:
+                    letters.append(built(DeadLetter, parse_object(entry.content)))
+                except ValueError:
+                    raise StateError(
+                        f"{self._directory}/{entry.name} cannot be read",
+                        hint="look at it; remove it to forget it",
+                    ) from None
+        letters.sort(key=attrgetter("ts_ns"))
+        return letters
 
 
 class PairDirectory:
@@ -157,9 +167,8 @@ async def remove_entry(client: FilerClient, directory: str, name: str) -> bool:
     return True
 
 
-async def read_entries(client: FilerClient, directory: str) -> dict[str, dict[str, Any]]:
-    """All JSON objects that `write_entry` stored in a directory, by name. Raises StateError."""
-    records: dict[str, dict[str, Any]] = {}
+async def _entries(client: FilerClient, directory: str) -> AsyncGenerator[pb.Entry, None]:
+    """All that `write_entry` stored in a directory, by name. Raises StateError."""
     last = ""
     while True:
         try:
@@ -167,10 +176,7 @@ async def read_entries(client: FilerClient, directory: str) -> dict[str, dict[st
         except FilerBackupError as error:
             raise StateError(f"cannot list {directory}: {error}") from None
         for entry in page:
-            try:
-                records[entry.name] = parse_object(entry.content)
-            except ValueError:
-                raise StateError(f"{directory}/{entry.name} cannot be read") from None
+            yield entry
         if len(page) < _PAGE:
-            return records
+            return
         last = page[-1].name

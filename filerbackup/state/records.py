@@ -6,8 +6,9 @@ anything there. What is wrong is found here, where it is read, and not where it 
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import MISSING, fields
 from typing import Any, TypeVar, get_type_hints
 
@@ -66,12 +67,17 @@ def checked(value: object, kind: type[T]) -> T:
     return value
 
 
-def _fields_of(cls: type) -> Iterator[tuple[str, type, bool, bool]]:
+def _read_fields(cls: type) -> tuple[tuple[str, type, bool, bool], ...]:
     """Name and type of each field, whether it may be None, and whether it has no default."""
     hints = get_type_hints(cls)
+    found = []
     for field in fields(cls):
         hint = hints[field.name]
         is_optional = hint == int | None
         kind = int if is_optional else _CHECKED.get(hint)
         if kind is not None:
-            yield field.name, kind, is_optional, field.default is MISSING
+            found.append((field.name, kind, is_optional, field.default is MISSING))
+    return tuple(found)
+
+
+_fields_of: Callable[[type], tuple[tuple[str, type, bool, bool], ...]] = functools.cache(_read_fields)

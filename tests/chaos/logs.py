@@ -16,9 +16,14 @@ _SESSION = re.compile(r"\((follow|snapshot), offset ")
 """How the line that begins a session ends."""
 _PLAIN = ("filerbackup: ", "  hint: ")
 """What a command says for a person when it ends with an error."""
-_NEVER = ("gap in the change log", "gives up", "unexpected failure", "dead letter:", "delete guard")
+_GAP = "gap in the change log"
+_NEVER = ("gives up", "unexpected failure", "dead letter:", "delete guard")
 _ROUNDING_S = 0.1
 _OPENING_S = 5.0
+_STARTING_S = 15.0
+"""A server that has just started answers with an error now and then."""
+_LOST_LOG_S = 180.0
+"""A filer that was killed has lost the tail of its log, perhaps all that it had: that is a gap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +75,14 @@ def _check(name: str, record: dict[str, Any], book: Book) -> None:
     what = f"{name}: {record['ts']} {text} {record.get('path', '')} {record.get('err', '')}"[:400]
     if "exc" in record or "Traceback" in text:
         book.breaks("no traceback", what + "\n" + str(record.get("exc", "")))
+    if _GAP in text and not book.explains("filer", _time(record), after_s=_LOST_LOG_S):
+        book.breaks("no gap without a fault", what)
     if any(word in text for word in _NEVER):
         book.breaks("nothing is given up", what)
         return
-    if level != "error":
-        return
     at = _time(record)
+    if level != "error" or _GAP in text or at < book.began + _STARTING_S:
+        return
     concerns = ["filer", "volume"] if text.startswith("source error") else [f"sink:{record.get('sink')}"]
     if not text.startswith(("source error", "sink error")):
         book.breaks("no unknown error", what)
@@ -84,14 +91,14 @@ def _check(name: str, record: dict[str, Any], book: Book) -> None:
 
 
 def check_writers(
-    writes: Iterable[tuple[float, str]], sessions: Sequence[Session], sink: str, book: Book
+    writes: Iterable[tuple[float, str, str]], sessions: Sequence[Session], sink: str, book: Book
 ) -> None:
     """Who writes into a sink is the one who began to work on it last."""
     began = [session for session in sessions if session.sink == sink]
-    for at, writer in writes:
+    for at, writer, what in writes:
         before = [session.daemon for session in began if session.at <= at + _ROUNDING_S][-1:]
         # A sink is opened, with deletes of what was left there, under the lease and before a session.
         opening = [session.daemon for session in began if at < session.at <= at + _OPENING_S]
         book.count("looks at writers")
         if before and writer.partition(":")[0] not in (*before, *opening):
-            book.breaks("one writer", f"{sink}: {writer} wrote at {at:.2f}, {before[0]} had begun")
+            book.breaks("one writer", f"{sink}: {writer} wrote at {at:.2f}, {before[0]} had begun: {what}")

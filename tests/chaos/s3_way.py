@@ -23,7 +23,7 @@ class S3Way(Proxy):
         self.state = State.WHOLE
         self.throttles = False
         self.throttled = 0
-        self.writes: list[tuple[float, str]] = []
+        self.writes: list[tuple[float, str, str]] = []
         self._owner = owner
         self._healed = asyncio.Event()
 
@@ -57,7 +57,7 @@ class S3Way(Proxy):
         peer = request.transport.get_extra_info("peername") if request.transport else None
         owner = self._owner(peer[1]) if peer else None
         if owner is not None:
-            self.writes.append((request["came"], owner))
+            self.writes.append((request["came"], owner, f"{request.method} {request.path_qs}"[:200]))
 
     async def _disturb(self, request: web.Request, body: bytes) -> web.StreamResponse | None:
         self._note(request, body)

@@ -16,6 +16,7 @@ from tests.chaos.run import Plan, run
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(400)
 def test_ninety_seconds_of_trouble(tmp_path: Path) -> None:
     """Write load and random faults; afterwards both sides are equal and no promise was broken."""

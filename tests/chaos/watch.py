@@ -46,7 +46,7 @@ class Checkpoints(threading.Thread):
         self._channel = grpc.insecure_channel(source.filer_grpc)
         self._stub = SeaweedFilerStub(self._channel)
         self._seen: dict[str, _Seen] = {}
-        self._holders: dict[tuple[str, int], str] = {}
+        self._begun: set[tuple[str, int]] = set()
         self._stopping = threading.Event()
 
     def run(self) -> None:
@@ -97,23 +97,24 @@ class Checkpoints(threading.Thread):
             return
         record = json.loads(raw)
         self._book.note("checkpoint", kind=pair.kind, **_part(record))
-        self._check_term(pair, seen, record)
+        self._check_term(pair, seen, record, str(json.loads(head).get("taken_by", "")))
         if record.get("offset_ns") is not None:
             self._check_order(pair, seen, record)
             seen.offset_ns, seen.phase = int(record["offset_ns"]), str(record.get("phase"))
         seen.raw = raw
 
-    def _check_term(self, pair: Pair, seen: _Seen, record: dict[str, object]) -> None:
+    def _check_term(self, pair: Pair, seen: _Seen, record: dict[str, object], taken_by: str) -> None:
         term, holder = int(str(record.get("term", 0))), str(record.get("holder") or "")
         if term < seen.term:
             self._book.breaks("terms only grow", f"{pair.kind}: {term} after {seen.term}")
         seen.term = max(seen.term, term)
-        # What a head holds was stored by the holder before.
+        # What a head holds, and what a slot begins with, was stored by the holder before.
         if record.get("slot") or not holder:
             return
-        known = self._holders.setdefault((pair.pair_id, term), holder)
-        if known != holder:
-            self._book.breaks("one writer", f"{pair.kind}: {known} and {holder} both stored in term {term}")
+        if holder == taken_by:
+            self._begun.add((pair.pair_id, term))
+        elif (pair.pair_id, term) in self._begun:
+            self._book.breaks("one writer", f"{pair.kind}: {holder} stored in term {term} of {taken_by}")
 
     def _check_order(self, pair: Pair, seen: _Seen, record: dict[str, object]) -> None:
         offset_ns = int(str(record["offset_ns"]))

@@ -10,7 +10,7 @@ from typing import Any, cast
 from filerbackup.errors import FilerBackupError, ObjectRejected, SinkRefused, StateError, UsageError
 from filerbackup.filer.client import FilerClient
 from filerbackup.filer.stubs import filer_pb2 as pb
-from filerbackup.pipeline.mark import _compare
+from filerbackup.pipeline.mark import require_ours
 from filerbackup.sinks.azure import answers as azure
 from filerbackup.sinks.backblaze import answers as b2
 from filerbackup.sinks.backblaze.errors import Answered as B2Answered
@@ -28,7 +28,7 @@ from filerbackup.sinks.objects.store import Found, Store
 from filerbackup.sinks.s3 import answers as s3
 from filerbackup.state.checkpoints import FilerCheckpoints, FilerStatus
 from filerbackup.state.held import FilerHeldDeletes
-from filerbackup.state.kv import KeyValues
+from filerbackup.state.kv import Answers, KeyValues
 from filerbackup.state.letters import FilerDeadLetters, PairDirectory
 from filerbackup.state.pair import Pair
 from tests.fuzz.targets import DIALECTS, settled
@@ -161,8 +161,8 @@ class _Values:
     def __init__(self, value: bytes) -> None:
         self._value = value
 
-    async def get_all(self, _key: bytes) -> list[bytes]:
-        return [self._value, self._value]
+    async def get_all(self, _key: bytes) -> Answers:
+        return Answers((self._value, self._value))
 
 
 class _Objects:
@@ -252,7 +252,7 @@ def _held(kept: bytes) -> None:
 
 def _mark(kept: bytes) -> None:
     sink = cast(Sink, SimpleNamespace(identity="local:/backup"))
-    _compare(kept, sink, cluster="c", path="/data", layout="mirror")
+    require_ours(kept, sink, cluster="c", path="/data", layout="mirror")
 
 
 def _uploads(kept: bytes) -> None:

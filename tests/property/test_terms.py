@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from filerbackup.errors import LeaseLost, StateError
 from filerbackup.state.base import Checkpoint
 from filerbackup.state.checkpoints import FilerCheckpoints
+from filerbackup.state.kv import Answers
 from filerbackup.state.pair import Pair
 from tests.support.virtual_loop import run_virtually
 
@@ -51,13 +52,12 @@ class Line:
         self._network = network
         self._in_order = asyncio.Lock()
 
-    async def get_all(self, key: bytes) -> list[bytes]:
+    async def get_all(self, key: bytes) -> Answers:
         delay_s = self._network.delay_s()
         await asyncio.sleep(min(delay_s, CALL_S))
         if delay_s > CALL_S:
             raise StateError("no answer")
-        value = self._network.pairs.get(key, b"")
-        return [value] if value else []
+        return Answers((self._network.pairs.get(key, b""),))
 
     async def put(self, key: bytes, value: bytes) -> None:
         task = asyncio.create_task(self._arrive(key, value, self._network.delay_s()))

@@ -60,6 +60,7 @@ class ModelFiler:
         self.breaks = 0.0
         self.steps_back = 0.0
         self._clock = 0
+        self.clock_starts_ns = 0
         self._needle = 0
 
     # -- what users do ----------------------------------------------------------------------------
@@ -174,7 +175,10 @@ class ModelFiler:
 
     def _tick(self) -> int:
         self._clock += 1
-        return self._clock * DAY_NS // 3
+        return self._now_ns()
+
+    def _now_ns(self) -> int:
+        return self.clock_starts_ns + self._clock * DAY_NS // 3
 
     def _is_directory(self, path: str) -> bool:
         return path in self.tree and self.tree[path].is_directory
@@ -195,7 +199,7 @@ class ModelFiler:
     # -- what a source offers ---------------------------------------------------------------------
 
     async def now_ns(self) -> int:
-        return self._clock * DAY_NS // 3
+        return self._now_ns()
 
     async def oldest_log_ns(self) -> int | None:
         return -100 * DAY_NS
@@ -216,7 +220,8 @@ class ModelFiler:
             place += size
             if batch:
                 yield batch
-        yield [Heartbeat(await self.now_ns())]
+        # What came after the end that was asked for is not told of, so this must not stand for it.
+        yield [Heartbeat(min(await self.now_ns(), until_ns or 1 << 62))]
 
     async def lookup(self, path: str) -> Entry | None:
         root = Entry(path=ROOT, kind=EntryKind.DIRECTORY, mode=stat.S_IFDIR | 0o755)

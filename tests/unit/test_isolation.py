@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from dataclasses import replace
 from unittest.mock import patch
 
@@ -18,8 +19,10 @@ from filerbackup.errors import (
     SinkRefused,
     SinkThrottled,
     SinkUnavailable,
+    StateError,
 )
 from filerbackup.pipeline.watcher import Watcher
+from filerbackup.state.base import Checkpoint
 from tests.property.test_pipeline import TREES, World
 from tests.support.model_filer import ROOT
 
@@ -54,6 +57,38 @@ async def test_a_write_that_a_later_change_has_made_needless_is_no_failure() -> 
     await catch_up(world, "log")
     assert world.letters.letters == {}
     assert sorted(world.sink.objects) == ["f000", "f001", "f003", "f004"]
+
+
+@pytest.mark.parametrize("kept", ["dated", "live on another filer"])
+async def test_a_write_is_not_skipped_where_no_later_change_covers_it(kept: str) -> None:
+    """Copies of what is deleted stay; or the filer that was asked has not heard of the file yet."""
+    world = World(random.Random(1), TREES, dated=kept == "dated")
+    if kept != "dated":
+        world.filer.clock_starts_ns = time.time_ns()
+    world.filer.write(f"{ROOT}/f", b"1")
+    key = str(world.layout.key(world.filer.tree.pop(f"{ROOT}/f")))
+    world.sink.fail("write", SinkUnavailable("503"), key=key, times=3)
+    await catch_up(world, "log")
+    assert key in world.sink.objects
+
+
+async def test_a_checkpoint_that_cannot_be_stored_for_a_moment_ends_nothing() -> None:
+    """Neither the session nor the rename that wants it."""
+    world = World(random.Random(1), TREES, dated=False)
+    world.filer.write(f"{ROOT}/d/f", b"1")
+    await catch_up(world)
+    world.filer.rename(f"{ROOT}/d", f"{ROOT}/e")
+    refused: list[Checkpoint] = []
+
+    def refuse_once(checkpoint: Checkpoint) -> None:
+        if checkpoint.ahead_to_ns and not refused:
+            refused.append(checkpoint)
+            raise StateError("the filer is away")
+
+    world.checkpoints.check = refuse_once
+    await catch_up(world)
+    assert refused
+    world.check_equal()
 
 
 async def test_a_rejected_object_is_given_up_at_once() -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import random
+from types import SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 
-from filerbackup.errors import LogGap
+from filerbackup.errors import LogGap, SourceUnreachable
 from filerbackup.events import Heartbeat, Upsert
 from filerbackup.pipeline.hearing import Clock, Hearing
 from filerbackup.pipeline.horizon import LOOK_EVERY_S, Horizon
+from filerbackup.pipeline.replicator import Replicator
 from filerbackup.pipeline.start import choose_start, require_log
 from filerbackup.pipeline.watcher import Watcher
 from filerbackup.state.base import Checkpoint, Phase
@@ -160,8 +163,11 @@ async def test_it_is_said_when_the_log_ends_soon(
 ) -> None:
     filer = Filer(NOW_NS - kept * HOUR_NS)
     horizon = Horizon(filer, Watcher(logging.getLogger("filerbackup.test.horizon")))
-    for _ in range(3):
+    looked = [
         await horizon.look(filer.oldest_ns + left * HOUR_NS, behind=behind)  # type: ignore[operator]
+        for _ in range(3)
+    ]
+    assert looked == [True, False, False]
     assert filer.looks == 1
     assert horizon.left_ns == left * HOUR_NS
     assert caplog.text.count("reaches only") == warns
@@ -176,3 +182,39 @@ async def test_the_horizon_is_looked_at_again_and_said_once() -> None:
             await horizon.look(NOW_NS - (99 + minute) * HOUR_NS, behind=True)
             assert horizon.left_ns == (1 - minute) * HOUR_NS
     assert filer.looks == 4
+
+
+async def test_a_log_that_is_gone_is_asked_for_once_a_minute_and_an_outage_then_ends_nothing() -> None:
+    """A start before the beginning of the log: what the horizon said stays below zero for a while."""
+    filer = Filer(NOW_NS - DAY_NS)
+    session = SimpleNamespace(follows=True, offset_ns=NOW_NS - 2 * DAY_NS, behind_since_ns=1)
+    watcher = Watcher(logging.getLogger("filerbackup.test.horizon"))
+    nothing: Any = None
+    way: Any = SimpleNamespace(ends=SimpleNamespace(source=filer), watcher=watcher)
+    replicator = Replicator(
+        way, nothing, nothing, nothing, nothing,
+        holder="", cluster="", filer_in_use=nothing, on_refused=nothing, register=nothing,
+    )  # fmt: skip
+    with patch.object(replicator, "_session", session):
+        with pytest.raises(LogGap):
+            await replicator._look_at_horizon()
+        session.offset_ns = NOW_NS
+        looks = filer.looks
+        for _ in range(3):
+            await replicator._look_at_horizon()
+        assert filer.looks == looks
+
+        session.offset_ns = NOW_NS - 2 * DAY_NS
+
+        async def down_after_the_horizon() -> int | None:
+            filer.looks += 1
+            if filer.looks > looks + 1:
+                raise SourceUnreachable("down")
+            return filer.oldest_ns
+
+        with (
+            patch.object(filer, "oldest_log_ns", down_after_the_horizon),
+            patch.object(replicator._horizon, "_looked_at", -LOOK_EVERY_S),
+        ):
+            await replicator._look_at_horizon()
+        assert filer.looks == looks + 2

@@ -13,11 +13,12 @@ from filerbackup.content import Content
 from filerbackup.events import Entry, EntryKind, Upsert
 from filerbackup.filer.stubs import filer_pb2 as pb
 from filerbackup.pipeline import start
+from filerbackup.pipeline.start import require_log
 from filerbackup.settings.model import DeleteGuard
 from filerbackup.sinks.base import Capabilities, Listed
 from filerbackup.sinks.memory import MemorySink
 from filerbackup.source.subscribe import _events
-from filerbackup.state.base import Checkpoint
+from filerbackup.state.base import COMPARISON_WANTED, Checkpoint, Phase
 from tests.property.test_pipeline import NO_LINKS, OBJECTS, TREES, World
 from tests.support.model_filer import DAY_NS, ROOT
 
@@ -183,3 +184,39 @@ async def test_a_repeated_move_of_a_directory_leaves_what_came_later_below_its_o
     world.checkpoints.stored = [mark for mark in stored if mark.offset_ns < moved_ns][-1]
     await world.live(None)
     world.check_equal()
+
+
+async def test_a_comparison_that_is_wanted_is_not_forgotten_when_the_process_ends() -> None:
+    """The filer may have lost some of its log, and no event will tell of it."""
+    world = World(random.Random(1), TREES, dated=False)
+    world.filer.write(f"{ROOT}/f", b"1")
+    await world.live(None)
+    for objects in (world.sink.objects, world.sink.durable):
+        del objects["f"]
+    await world.live(6, compare=True)
+    assert world.checkpoints.stored is not None
+    assert world.checkpoints.stored.compared_ns == COMPARISON_WANTED
+    await world.live(None)
+    world.check_equal()
+    assert world.checkpoints.stored.compared_ns > 0
+
+
+async def test_a_snapshot_that_goes_on_never_stores_that_it_is_at_the_beginning() -> None:
+    world = World(random.Random(1), TREES, dated=False)
+    for name in ("a", "b", "c"):
+        world.filer.write(f"{ROOT}/{name}", b"1")
+    stored: list[Checkpoint] = []
+    world.checkpoints.check = stored.append
+    world.checkpoints.stored = Checkpoint(offset_ns=0, phase=Phase.SNAPSHOT, cursor="b")
+    await world.live(None)
+    assert next(mark.cursor for mark in stored if mark.phase is Phase.SNAPSHOT) == "b"
+
+
+async def test_from_the_first_entry_of_the_log_is_no_gap() -> None:
+    """Also for whoever goes on with it."""
+    world = World(random.Random(1), TREES, dated=False)
+    world.filer.write(f"{ROOT}/f", b"1")
+    await world.live(3, wish="log")
+    assert world.checkpoints.stored is not None
+    assert world.checkpoints.stored.phase is Phase.FOLLOW
+    await require_log(world.filer, world.checkpoints.stored.offset_ns)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from filerbackup.errors import ChunkGone, FilerBackupError, SourceRefused, SourceUnreachable
 from filerbackup.filer.stubs import filer_pb2 as pb
+from filerbackup.runtime import preflight
 from filerbackup.runtime.preflight import require_reads
 
 REFUSED = SourceRefused("refused", hint="a hint")
@@ -18,7 +21,7 @@ class Tree:
         self.tree, self.answers = tree, answers
         self.tried: list[str] = []
 
-    async def list_page(self, directory: str, after: str, limit: int) -> list[pb.Entry]:
+    async def list_some(self, directory: str, after: str, limit: int) -> tuple[list[pb.Entry], bool]:
         assert not after
         if directory not in self.tree:
             raise SourceUnreachable("down")
@@ -29,11 +32,13 @@ class Tree:
             else:
                 chunks = [pb.FileChunk(file_id=f"{name},0123456789", size=9)] if name != "empty" else []
                 entries.append(pb.Entry(name=name, chunks=chunks))
-        return entries
+        return entries, len(self.tree[directory]) <= limit
 
     async def try_out(self, file_id: str) -> None:
         volume = file_id.partition(",")[0]
         self.tried.append(volume)
+        if volume == "hangs":
+            await asyncio.Event().wait()
         if volume in self.answers:
             raise self.answers[volume]
 
@@ -50,13 +55,21 @@ class Tree:
         ({"/r": ["a/", "b/"], "/r/a": ["empty"], "/r/b": ["7"]}, {"7": REFUSED}, True, ["7"]),
         ({"/r": ["1"]}, {"1": ChunkGone("gone")}, False, ["1"]),
         ({"/r": ["1", "2"]}, {"1": REFUSED, "2": SourceUnreachable("down")}, True, ["1", "2"]),
+        ({"/r": ["1", "2"]}, {"1": SourceUnreachable("down"), "2": REFUSED}, True, ["1", "2"]),
+        ({"/r": ["1", "2", "3"]}, {"1": SourceUnreachable("down")}, False, ["1", "2"]),
+        ({"/r": ["hangs", "2"]}, {"2": REFUSED}, True, ["hangs", "2"]),
         ({}, {}, False, []),
     ],
 )
 async def test_a_refusal_of_all_that_was_tried_is_an_error(
-    tree: dict[str, list[str]], answers: dict[str, FilerBackupError], refused: bool, tried: list[str]
+    tree: dict[str, list[str]],
+    answers: dict[str, FilerBackupError],
+    refused: bool,
+    tried: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fake = Tree(tree, answers)
+    monkeypatch.setattr(preflight, "_TRY_S", 0.1)
     if refused:
         with pytest.raises(SourceRefused, match="refused") as caught:
             await require_reads(fake, fake, "/r")

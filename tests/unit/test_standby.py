@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import pytest
 
-from filerbackup.errors import LeaseLost
+from filerbackup.errors import LeaseLost, StateError
 from filerbackup.pipeline import replicator
 from filerbackup.pipeline.fence import Fence
 from filerbackup.pipeline.replicator import Replicator, Wishes
@@ -45,6 +45,10 @@ class Lease:
 class Statuses:
     def __init__(self, status: Status | None) -> None:
         self.status = status
+        self.saved: list[Status] = []
+
+    async def save(self, status: Status) -> None:
+        self.saved.append(status)
 
     async def load(self) -> Status | None:
         return self.status
@@ -94,6 +98,47 @@ async def test_a_lease_that_was_free_may_still_be_believed_in(
     assert (lease.renewals >= 2) == waits
     if waits:
         assert time.monotonic() - began >= LASTS_S
+
+
+async def test_a_slow_answer_about_the_other_one_does_not_cost_the_lease() -> None:
+    """Nobody renews while the status is read, and a filer with a fault may let that take long."""
+    lease, steps = Lease(), []
+    lease.on_renewal = lambda: steps.append("renewed")
+
+    class Slow(Statuses):
+        async def load(self) -> Status | None:
+            steps.append("read")
+            return self.status
+
+    replicator_ = make(lease, None)
+    with patch.object(replicator_, "_status", Slow(None)):
+        assert await replicator_._take_lease(asyncio.Event())
+    assert steps == ["read", "renewed"]
+
+
+async def test_who_never_had_the_lease_leaves_the_holders_word_alone() -> None:
+    """It is what a standby relies on when the filer gives the lease away too early."""
+    lease, stop = Lease(), asyncio.Event()
+    asked = 0
+
+    async def acquire() -> str | None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise StateError("no lock server found")
+        stop.set()
+        return "another"
+
+    async def load() -> None:
+        return None
+
+    lease.acquire = acquire  # type: ignore[method-assign]
+    replicator = make(
+        lease, said("following", holder="another", age_s=1), checkpoints=SimpleNamespace(load=load)
+    )
+    await replicator.run(stop)
+    assert asked == 2
+    assert replicator._status.saved == []  # type: ignore[attr-defined]
 
 
 async def test_a_lease_that_ran_out_meanwhile_is_not_renewed() -> None:

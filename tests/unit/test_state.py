@@ -13,7 +13,7 @@ from filerbackup.errors import LeaseLost, StateError
 from filerbackup.filer.client import FilerAddress, FilerClient
 from filerbackup.state.base import Checkpoint, Phase
 from filerbackup.state.checkpoints import FilerCheckpoints
-from filerbackup.state.kv import KeyValues
+from filerbackup.state.kv import Answers, KeyValues
 from filerbackup.state.pair import Pair, weed_checkpoint_keys
 
 
@@ -56,8 +56,8 @@ class Values(KeyValues):
         self.answers = list(answers)
         self.pairs: dict[bytes, bytes] = {}
 
-    async def get_all(self, key: bytes) -> list[bytes]:
-        return [answer for answer in (*self.answers, self.pairs.get(key, b"")) if answer]
+    async def get_all(self, key: bytes) -> Answers:
+        return Answers((*self.answers, self.pairs.get(key, b"")))
 
     async def put(self, key: bytes, value: bytes) -> None:
         self.pairs[key] = value
