@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
 from filerbackup.content import Content
 from filerbackup.errors import LeaseLost
 from filerbackup.events import Entry
-from filerbackup.sinks.base import Capabilities, Fenceable, Listed, Sink, SinkIdentity
+from filerbackup.sinks.base import Fenceable, Sink
+from filerbackup.sinks.wrapper import ReadsThrough
 
 T = TypeVar("T")
 
@@ -81,7 +82,7 @@ class _Fenced(Generic[T]):
         return None
 
 
-class FencedSink:
+class FencedSink(ReadsThrough):
     """Changes only under the fence; reads go through. Satisfies `Sink`.
 
     What a sink does outside of its calls' own steps (threads, collected requests) it checks itself,
@@ -89,24 +90,10 @@ class FencedSink:
     """
 
     def __init__(self, sink: Sink, fence: Fence) -> None:
-        self._sink = sink
+        super().__init__(sink)
         self._fence = fence
         if isinstance(sink, Fenceable):
             sink.may_change = fence.check
-
-    @property
-    def identity(self) -> SinkIdentity:
-        """The sink's."""
-        return self._sink.identity
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """The sink's."""
-        return self._sink.capabilities
-
-    async def open(self) -> None:
-        """See the protocol."""
-        await self._sink.open()
 
     async def write(self, key: str, entry: Entry, content: Content) -> None:
         """See the protocol."""
@@ -128,26 +115,6 @@ class FencedSink:
         """See the protocol."""
         return await _Fenced(self._sink.update(key, entry), self._fence)
 
-    def list(self, prefix: str = "", start_after: str = "") -> AsyncGenerator[Listed, None]:
-        """See the protocol."""
-        return self._sink.list(prefix, start_after)
-
-    async def stat(self, key: str) -> Listed | None:
-        """See the protocol."""
-        return await self._sink.stat(key)
-
-    async def matches(self, listed: Listed, entry: Entry) -> bool:
-        """See the protocol."""
-        return await self._sink.matches(listed, entry)
-
-    def read(self, key: str, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
-        """See the protocol."""
-        return self._sink.read(key, offset, length)
-
-    async def read_own(self, key: str) -> bytes | None:
-        """See the protocol."""
-        return await self._sink.read_own(key)
-
     async def write_own(self, key: str, data: bytes) -> None:
         """See the protocol."""
         await _Fenced(self._sink.write_own(key, data), self._fence)
@@ -159,4 +126,4 @@ class FencedSink:
     async def close(self) -> None:
         """See the protocol. Comes after the lease was given back: nothing is changed any more."""
         with contextlib.suppress(LeaseLost):
-            await self._sink.close()
+            await super().close()

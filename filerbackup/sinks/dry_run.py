@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
 
 from filerbackup.content import Content
 from filerbackup.events import Entry
-from filerbackup.sinks.base import Capabilities, Listed, Sink, SinkIdentity
+from filerbackup.sinks.base import Sink
+from filerbackup.sinks.wrapper import ReadsThrough
 
 _log = logging.getLogger(__name__)
 
 
-class DryRunSink:
-    """Reads go through to the real sink, writes become log lines. Satisfies `Sink`."""
+class DryRunSink(ReadsThrough):
+    """Writes become log lines; `open` finds out about credentials all the same. Satisfies `Sink`."""
 
     def __init__(self, sink: Sink, name: str = "") -> None:
-        self._sink = sink
+        super().__init__(sink)
         self._name = name or sink.identity.kind
-
-    @property
-    def identity(self) -> SinkIdentity:
-        """The real sink's."""
-        return self._sink.identity
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """The real sink's."""
-        return self._sink.capabilities
-
-    async def open(self) -> None:
-        """Open the real sink: a dry run finds out about credentials too."""
-        await self._sink.open()
 
     async def write(self, key: str, entry: Entry, content: Content) -> None:
         """Say it."""
@@ -55,32 +41,8 @@ class DryRunSink:
         _log.info("would change attributes of", extra={"sink": self._name, "key": key})
         return True
 
-    def list(self, prefix: str = "", start_after: str = "") -> AsyncGenerator[Listed, None]:
-        """What is really there."""
-        return self._sink.list(prefix, start_after)
-
-    async def stat(self, key: str) -> Listed | None:
-        """What is really there."""
-        return await self._sink.stat(key)
-
-    async def matches(self, listed: Listed, entry: Entry) -> bool:
-        """Compare with what is really there."""
-        return await self._sink.matches(listed, entry)
-
-    def read(self, key: str, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
-        """What is really there."""
-        return self._sink.read(key, offset, length)
-
-    async def read_own(self, key: str) -> bytes | None:
-        """What is really there."""
-        return await self._sink.read_own(key)
-
     async def write_own(self, key: str, data: bytes) -> None:
         """Nothing."""
 
     async def flush(self) -> None:
         """Nothing to make durable."""
-
-    async def close(self) -> None:
-        """Close the real sink."""
-        await self._sink.close()
