@@ -36,6 +36,7 @@ class Team:
         self._stopping = threading.Event()
         self._watching = threading.Thread(target=self._watch, daemon=True)
         self.stopped_at: dict[str, list[float]] = {name: [] for name in self.names}
+        self.thawed_at: dict[str, list[float]] = {name: [] for name in self.names}
         self.peak_kib = dict.fromkeys(self.names, 0)
         self._noted_kib: dict[int, int] = {}
 
@@ -128,6 +129,7 @@ class Team:
         with self._locks[name]:
             if name in self._frozen:
                 self._frozen.discard(name)
+                self.thawed_at[name].append(time.time())
                 self._daemons[name].signal(signal.SIGCONT)
 
     def pick(self, rng: random.Random) -> str:

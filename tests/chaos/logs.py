@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ _GAP = "gap in the change log"
 _NEVER = ("gives up", "unexpected failure", "dead letter:", "delete guard")
 _ROUNDING_S = 0.1
 _OPENING_S = 5.0
+_THAWING_S = 1.5
 _STARTING_S = 15.0
 """A server that has just started answers with an error now and then."""
 _LOST_LOG_S = 180.0
@@ -91,14 +92,25 @@ def _check(name: str, record: dict[str, Any], book: Book) -> None:
 
 
 def check_writers(
-    writes: Iterable[tuple[float, str, str]], sessions: Sequence[Session], sink: str, book: Book
+    writes: Iterable[tuple[float, str, str]],
+    sessions: Sequence[Session],
+    sink: str,
+    book: Book,
+    thawed_at: Mapping[str, Sequence[float]],
 ) -> None:
-    """Who writes into a sink is the one who began to work on it last."""
+    """Who writes into a sink is the one who began to work on it last.
+
+    But for requests that the S3 client's own threads had when the process was frozen: those go out in
+    the moment in which it is thawed, before the event loop can take them back. They are counted.
+    """
     began = [session for session in sessions if session.sink == sink]
     for at, writer, what in writes:
         before = [session.daemon for session in began if session.at <= at + _ROUNDING_S][-1:]
         # A sink is opened, with deletes of what was left there, under the lease and before a session.
         opening = [session.daemon for session in began if at < session.at <= at + _OPENING_S]
         book.count("looks at writers")
-        if before and writer.partition(":")[0] not in (*before, *opening):
+        name = writer.partition(":")[0]
+        if any(0 <= at - thawed <= _THAWING_S for thawed in thawed_at.get(name, ())):
+            book.count("late writes of a thawed process", int(bool(before) and name not in before))
+        elif before and name not in (*before, *opening):
             book.breaks("one writer", f"{sink}: {writer} wrote at {at:.2f}, {before[0]} had begun: {what}")

@@ -268,7 +268,7 @@ class _Run:
             team.stop(name)
         self._compare_links(world)
         sessions = check_logs({name: team.daemon(name).log_path for name in team.names}, book, [self._secret])
-        check_writers(world.s3.writes, sessions, "s3", book)
+        check_writers(world.s3.writes, sessions, "s3", book, team.thawed_at)
         peak_kib = max(team.peak_kib.values())
         outcome.peak_mib = peak_kib >> 10
         if peak_kib > MOST_MEMORY_KIB:
