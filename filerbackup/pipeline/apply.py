@@ -25,6 +25,7 @@ from filerbackup.errors import (
 from filerbackup.events import Entry, EntryKind
 from filerbackup.pipeline.budget import ByteBudget
 from filerbackup.pipeline.clocks import CLOCKS_DIFFER_NS, PEERS_DIFFER_NS
+from filerbackup.pipeline.garbage import Garbage
 from filerbackup.pipeline.guard import Guard
 from filerbackup.pipeline.layout import Layout
 from filerbackup.pipeline.lettered import Lettered
@@ -74,6 +75,7 @@ class Applier:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source, self._sink = ends.source, ends.sink
+        self._garbage = Garbage()
         self.letters = Lettered(ends.letters, watcher)
         self._layout = layout
         self._budget = budget
@@ -86,6 +88,11 @@ class Applier:
 
     async def attempt(self, operation: Operation, number: int) -> float | None:
         """One try: None when the operation is done (or a dead letter), else seconds until the next."""
+        delay_s = await self._attempt(operation, number)
+        self._garbage.collect()
+        return delay_s
+
+    async def _attempt(self, operation: Operation, number: int) -> float | None:
         began_at = self._clock()
         if operation.sink_took < 0:
             operation.sink_took = self._limiter.successes
@@ -312,6 +319,8 @@ class Applier:
     async def _failed(
         self, operation: Operation, number: int, error: Exception, began_at: float
     ) -> float | None:
+        if isinstance(operation, Write | Move):
+            self._garbage.left(operation.entry.size)
         took, operation.sink_took = operation.sink_took, self._limiter.successes
         others_succeed = self._limiter.successes > took or await self._sink_works(error)
         decision = decide(

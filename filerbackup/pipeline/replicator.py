@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -130,6 +131,8 @@ class Replicator:
                 self._offset_ns = self.offset_ns
                 self._session = None
                 await self._lease.release()
+                # Whatever was cancelled with the session holds its buffers in cycles.
+                gc.collect()
             failures += 1
             with contextlib.suppress(StateError):
                 await self._look_at_horizon()
