@@ -165,6 +165,9 @@ class World:
             await asyncio.sleep(0)
             if ahead and self.rng.random() < CHANGES_A_STEP:
                 self.do([ahead.pop(0)])
+            if steps == NEVER_CUT and not ahead:
+                # Not step by step: made-up time only leaps ahead when nothing else is to be done.
+                await asyncio.wait({task})
             if task.done():
                 break
         task.cancel()
