@@ -1,5 +1,5 @@
 # make run    replicate a scratch SeaweedFS and look at the result
-# make test   all tests, against real servers
+# make test   the tests, against real servers, but for chaos
 # make check  what CI checks beside the tests: lint, format, import direction, types
 # make fuzz   decoders of what comes from outside, guided by coverage (needs atheris)
 # make chaos  ten minutes of write load and random faults (SECONDS=…, SEED=…), then a comparison

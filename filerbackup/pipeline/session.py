@@ -2,8 +2,9 @@
 
     snapshot (if there is one to take) ─► follow ─► scheduler ─► watermark ─► checkpoint
 
-Beside that way run the keepers: the checkpointer, the lease, the status, and the reconciler that
-compares the sink with the live tree, periodically and after the filer has been restarted.
+Beside that way run the keepers: the checkpointer, the status, decisions and retries, and the reconciler
+that compares the sink with the live tree, periodically and after the filer has been restarted. The
+lease is kept around all that, by the replicator.
 """
 
 from __future__ import annotations

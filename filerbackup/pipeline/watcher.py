@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeGuard
 
-from filerbackup.errors import FilerBackupError, SourceRefused
+from filerbackup.errors import SourceRefused
 from filerbackup.pipeline.planner import Move, Operation, Refresh, Remove, Write
 from filerbackup.redact import without_tokens
 from filerbackup.retry import Action
@@ -83,7 +83,6 @@ class Watcher:
     counters: Counters = field(default_factory=Counters)
     state: str = "starting"
     error: str = ""
-    fatal: FilerBackupError | None = None
     lettered: set[str] = field(default_factory=set)
     held: int = 0
     _said_trouble: bool = False
