@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import time
@@ -16,22 +17,22 @@ from filerbackup.errors import (
     LeaseLost,
     ObjectRejected,
     SinkError,
-    SinkFull,
-    SinkThrottled,
     SinkUnavailable,
     SourceUnreachable,
     StateError,
 )
 from filerbackup.events import Entry, EntryKind
 from filerbackup.pipeline.budget import ByteBudget
-from filerbackup.pipeline.clocks import CLOCKS_DIFFER_NS, PEERS_DIFFER_NS
+from filerbackup.pipeline.clocks import CLOCKS_DIFFER_NS
 from filerbackup.pipeline.garbage import Garbage
 from filerbackup.pipeline.guard import Guard
 from filerbackup.pipeline.layout import Layout
 from filerbackup.pipeline.lettered import Lettered
 from filerbackup.pipeline.limiter import Limiter
 from filerbackup.pipeline.metered import WORTH_METERING_BYTES, MeteredContent
+from filerbackup.pipeline.overtaken import is_overtaken
 from filerbackup.pipeline.planner import Move, Operation, Refresh, Remove, Write, is_kept
+from filerbackup.pipeline.room import make_room
 from filerbackup.pipeline.watcher import Watcher
 from filerbackup.retry import Action, decide
 from filerbackup.sinks.base import Sink
@@ -42,6 +43,8 @@ _log = logging.getLogger(__name__)
 _NOTHING = InlineContent(b"")
 _AFTER_THE_PROBE = 1.25
 PROBE_KEY = ".filerbackup/probe"
+ROOM_AFTER = 2
+"""Failures of one object, of a sink that takes others, before it is looked for what is in its way."""
 PROBE_AFTER = 3
 """Failures in a row with no success of anything before the sink is asked to take something of ours."""
 
@@ -102,16 +105,25 @@ class Applier:
         except (LeaseLost, StateError):
             raise
         except FilerBackupError as error:
-            if isinstance(operation, Write) and await self._is_overtaken(operation, number, error):
-                self._watcher.overtaken(operation)
-                self.letters.settle(operation)
-                return None
+            if not self._layout.keeps_deleted and await is_overtaken(self._source, operation, number, error):
+                return self._overtaken(operation)
             return await self._failed(operation, number, error, began_at)
         except Exception as error:  # noqa: BLE001  a defect met by one object must not stop the others
             _log.exception("unexpected failure", extra={"path": operation.path})
             return await self._failed(operation, number, error, began_at)
         self._limiter.succeeded()
         self._watcher.done(operation, copied_bytes)
+        self.letters.settle(operation)
+        return None
+
+    def _overtaken(self, operation: Operation) -> float | None:
+        _log.info(
+            "skipped: the source has already replaced or removed this version", extra={"path": operation.path}
+        )
+        if isinstance(operation, Move):
+            operation.overtaken = True
+            return 0.0
+        self._watcher.overtaken(operation)
         self.letters.settle(operation)
         return None
 
@@ -214,34 +226,12 @@ class Applier:
             raise type(gone)(f"content is gone, though the filer still has this version: {gone}")
         return live
 
-    async def _is_overtaken(self, operation: Write, number: int, error: FilerBackupError) -> bool:
-        """Whether a write that the sink fails on is needless: the live filer has another kind there, or none.
-
-        A sink that a walk has filled is ahead of the log: a file may be written where objects lie below
-        it by now, which not every service can hold. The change that replaced it is still to come.
-        """
-        is_fault = isinstance(error, SinkUnavailable) and not isinstance(error, SinkThrottled | SinkFull)
-        if number < 2 or not is_fault or self._layout.keeps_deleted:
-            return False
-        try:
-            live = await self._source.lookup(operation.entry.path)
-        except FilerBackupError:
-            return False
-        if live is None:
-            # The filer that was asked may not have heard of it yet.
-            is_overtaken = time.time_ns() - operation.ts_ns > PEERS_DIFFER_NS
-        else:
-            is_overtaken = live.kind is not operation.entry.kind
-        if not is_overtaken:
-            return False
-        _log.info(
-            "skipped: the source has already replaced or removed this version", extra={"path": operation.path}
-        )
-        return True
-
     async def _move(self, operation: Move) -> int | None:
         key, old_key, entry = operation.key, operation.old_key, operation.entry
         capabilities = self._sink.capabilities
+        if operation.overtaken:
+            await self._sink.delete(old_key)
+            return None
         if self._guard.blocks(key, entry, operation.ts_ns):
             self._guard.hold_old(operation)
             return None
@@ -341,10 +331,18 @@ class Applier:
                 return decision.delay_s * _AFTER_THE_PROBE
             case Action.RETRY:
                 operation.failures += 1
+                if operation.failures >= ROOM_AFTER and isinstance(error, SinkUnavailable):
+                    await self._make_room(operation)
                 return decision.delay_s
             case Action.DEAD_LETTER:
                 await self.letters.give_up(operation, number, error)
                 return None
+
+    async def _make_room(self, operation: Operation) -> None:
+        if self._layout.keeps_deleted or self._sink.capabilities.directories:
+            return
+        with contextlib.suppress(SinkError, SourceUnreachable):
+            self._watcher.counters.swept += await make_room(self._source, self._sink, self._guard, operation)
 
     async def _sink_works(self, error: Exception) -> bool:
         """When nothing else is there to show it: whether the sink takes something of our own."""

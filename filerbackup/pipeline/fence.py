@@ -124,6 +124,6 @@ class FencedSink(ReadsThrough):
         await self._sink.flush()
 
     async def close(self) -> None:
-        """See the protocol. Comes after the lease was given back: nothing is changed any more."""
+        """See the protocol. Without the lease it ends what runs and tidies nothing up."""
         with contextlib.suppress(LeaseLost):
             await super().close()

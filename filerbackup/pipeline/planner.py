@@ -61,6 +61,7 @@ class Move(Operation):
 
     `old_path`: where the source had it. `whole`: a directory takes along all that is below it in the
     sink. `repeated`: the log may have told of it before, and of what came later below the old name.
+    `overtaken`: the source has another version there by now, so that only the old name is to go.
     """
 
     old_key: str
@@ -68,6 +69,7 @@ class Move(Operation):
     entry: Entry
     whole: bool = True
     repeated: bool = False
+    overtaken: bool = False
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

@@ -130,7 +130,7 @@ class Replicator:
             finally:
                 self._offset_ns = self.offset_ns
                 self._session = None
-                await self._lease.release()
+                await self._let_go()
                 # Whatever was cancelled with the session holds its buffers in cycles.
                 gc.collect()
             failures += 1
@@ -163,6 +163,15 @@ class Replicator:
                 raise error
 
     # -- the lease --------------------------------------------------------------------------------
+
+    async def _let_go(self) -> None:
+        """Close the sink, and only then give the lease back: no request of ours may come after another's."""
+        try:
+            await self._way.ends.sink.close()
+        except SinkError as error:
+            self.watcher.complain("the sink was not closed in order", error)
+        finally:
+            await self._lease.release()
 
     async def _take_lease(self, stop: asyncio.Event) -> bool:
         """Wait as a standby until the lease is ours; False when told to stop before."""

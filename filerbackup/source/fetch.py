@@ -25,7 +25,7 @@ from filerbackup.source.quick import QuickReads
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 10.0
-SILENCE_TIMEOUT_S = 30.0
+SILENCE_TIMEOUT_S = 25.0
 """A server that sends no byte for this long has stalled."""
 READ_TIMEOUT_S = 300.0
 """Of one request as a whole; the largest usual one is 4 MiB."""

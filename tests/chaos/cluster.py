@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.support.line import Line, LoopThread
+from tests.support.line import Line, LoopThread, Ports
 from tests.support.ready import http_status, wait_until_ready
 from tests.support.split_weed import SplitWeed
 from tests.support.weed import weed_binary
@@ -100,7 +100,7 @@ class Source(SplitWeed):
 
 @contextlib.contextmanager
 def running_source(
-    directory: Path, lines: LoopThread, disturbs: Callable[[int], bool]
+    directory: Path, lines: LoopThread, disturbs: Callable[[Ports], bool]
 ) -> Iterator[tuple[Source, Line, Line]]:
     """A source that is ready, the line to its filer's gRPC and the line to its volume server."""
     source = Source(directory)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.chaos.book import Book
 from tests.support.daemon import Daemon
-from tests.support.line import owner_of
+from tests.support.line import Ports, owner_of
 
 _NO_FILER = 3
 """Exit code of a start without a filer; a service manager starts it again, and so do we."""
@@ -67,15 +67,15 @@ class Team:
                 found[daemon.process.pid] = name
         return found
 
-    def owner(self, port: int) -> str | None:
-        """Which of them, as `name:pid`, has a TCP connection with this local port."""
+    def owner(self, ports: Ports) -> str | None:
+        """Which of them, as `name:pid`, has the client's end of a TCP connection."""
         pids = self.pids()
-        pid = owner_of(port, pids)
+        pid = owner_of(ports, pids)
         return None if pid is None else f"{pids[pid]}:{pid}"
 
-    def is_ours(self, port: int) -> bool:
+    def is_ours(self, ports: Ports) -> bool:
         """Whether a connection is one of theirs."""
-        return self.owner(port) is not None
+        return self.owner(ports) is not None
 
     # -- what is done to them -----------------------------------------------------------------------
 

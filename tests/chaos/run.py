@@ -27,7 +27,7 @@ from tests.chaos.shapes import FilerSide, LocalSide, S3Side, without_directories
 from tests.chaos.watch import Checkpoints, Contents, filer_reader, local_reader
 from tests.support import configs
 from tests.support.every_kind import Shape, differences
-from tests.support.line import LoopThread
+from tests.support.line import LoopThread, Ports
 from tests.support.s3_tree import make_bucket
 from tests.support.weed import WeedServer, running_weed
 
@@ -128,11 +128,11 @@ class _Run:
                 directory / "disk",
             )
 
-    def _is_daemon(self, port: int) -> bool:
-        return self._team is not None and self._team.is_ours(port)
+    def _is_daemon(self, ports: Ports) -> bool:
+        return self._team is not None and self._team.is_ours(ports)
 
-    def _owner(self, port: int) -> str | None:
-        return self._team.owner(port) if self._team is not None else None
+    def _owner(self, ports: Ports) -> str | None:
+        return self._team.owner(ports) if self._team is not None else None
 
     def _config(self, filer_port: int, grpc_port: int, s3_endpoint: str, sinks: WeedServer) -> str:
         general = {

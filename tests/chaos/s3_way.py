@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 import aiohttp
 from aiohttp import web
 
-from tests.support.line import SLOW_S, State
+from tests.support.line import SLOW_S, Ports, State, ports_of
 from tests.support.proxy import Proxy
 from tests.support.s3 import s3_error
 
 
 class S3Way(Proxy):
-    """Keeps (Unix time, writer) of requests that change something; `owner` tells a port's process."""
+    """Keeps (Unix time, writer) of requests that change something; `owner` tells whose connection it is."""
 
-    def __init__(self, target: str, owner: Callable[[int], str | None]) -> None:
+    def __init__(self, target: str, owner: Callable[[Ports], str | None]) -> None:
         super().__init__(target)
         self.fault = self._disturb
         self.state = State.WHOLE
@@ -25,6 +26,7 @@ class S3Way(Proxy):
         self.throttled = 0
         self.writes: list[tuple[float, str, str]] = []
         self._owner = owner
+        self._owners: WeakKeyDictionary[asyncio.Transport, str | None] = WeakKeyDictionary()
         self._healed = asyncio.Event()
 
     def become(self, state: State) -> None:
@@ -54,10 +56,19 @@ class S3Way(Proxy):
             return
         if "delete" in request.query and body.count(b"<Key>") == body.count(b"<Key>.filerbackup/"):
             return
-        peer = request.transport.get_extra_info("peername") if request.transport else None
-        owner = self._owner(peer[1]) if peer else None
+        owner = self._owner_of(request)
         if owner is not None:
             self.writes.append((request["came"], owner, f"{request.method} {request.path_qs}"[:200]))
+
+    def _owner_of(self, request: web.Request) -> str | None:
+        """Looked for once a connection: it takes long enough to hold up all the others."""
+        transport = request.transport
+        if transport is None:
+            return None
+        if transport not in self._owners:
+            ports = ports_of(transport)
+            self._owners[transport] = self._owner(ports) if ports else None
+        return self._owners[transport]
 
     async def _disturb(self, request: web.Request, body: bytes) -> web.StreamResponse | None:
         self._note(request, body)

@@ -166,6 +166,19 @@ def test_a_snapshot_sweeps_only_what_is_ours(weed: WeedServer, tmp_path: Path) -
         assert not (theirs / "precious").exists()
 
 
+def test_a_snapshot_makes_room_for_a_file_where_a_directory_was(weed: WeedServer, tmp_path: Path) -> None:
+    """The walk comes before the sweep, and SeaweedFS's gateway takes no parts of "d" while "d/x" is there."""
+    put_many(weed, [("/room/d/x", b"x"), ("/room/d/deep/y", b"y"), ("/room/e", b"e")])
+    bucket = make_bucket(weed, "room")
+    with daemon(tmp_path / "d", general(weed, "/room") + s3_sink(weed, bucket, part_size="5MiB")) as process:
+        assert process.run("catchup").returncode == 0
+        weed.delete("/room/d", recursive=True)
+        weed.put("/room/d", b"d" * (6 << 20))
+        done = process.run("catchup", "--start", "snapshot")
+        assert done.returncode == 0, done.stderr
+    assert difference(filer_tree(weed, "/room"), s3_tree(weed, bucket)) == ""
+
+
 def test_a_sink_of_another_source_is_refused(weed: WeedServer, tmp_path: Path) -> None:
     put_many(weed, [("/src1/a", b"a"), ("/src2/b", b"b")])
     target = tmp_path / "copy"

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from filerbackup import retry
+from filerbackup.content import Content
 from filerbackup.errors import SinkThrottled, SinkUnavailable
 from filerbackup.events import Delete, Entry, EntryKind, Rename, Upsert
 from filerbackup.pipeline import checkpointer
@@ -63,6 +64,14 @@ action = st.one_of(
     st.tuples(st.just("vacuum")),
 )
 histories = st.lists(st.lists(action, max_size=14), min_size=1, max_size=4)
+few_paths = st.sampled_from(["a", "a/b", "b", "b/a", "c"]).map(lambda path: f"{ROOT}/{path}")
+taking_places = st.one_of(
+    st.tuples(st.just("write"), few_paths, st.binary(max_size=20)),
+    st.tuples(st.just("write"), few_paths, st.binary(max_size=20)),
+    st.tuples(st.just("delete"), few_paths),
+    st.tuples(st.just("rename"), few_paths, few_paths),
+)
+"""Files that take the place of directories, and the other way round."""
 
 TREES = Capabilities(
     directories=True, symlinks=True, move=True, move_tree=True, write_buffer_bytes=0, update=True
@@ -73,13 +82,36 @@ OBJECTS = Capabilities(
 NO_LINKS = Capabilities(directories=False, symlinks=False, move=False, move_tree=False, write_buffer_bytes=0)
 
 
+class Gateway(MemorySink):
+    """A bucket over a file system: it has no room for an object where others lie below its name."""
+
+    async def write(self, key: str, entry: Entry, content: Content) -> None:
+        self._need_room(key)
+        await super().write(key, entry, content)
+
+    async def move(self, old_key: str, new_key: str, entry: Entry) -> bool:
+        self._need_room(new_key)
+        return await super().move(old_key, new_key, entry)
+
+    def _need_room(self, key: str) -> None:
+        if any(other.startswith(key + "/") for other in self.objects):
+            raise SinkUnavailable(f"{key} is a directory here, and not empty")
+
+
 class World:
     """A model filer, a sink in memory, and the state between the lives of a process."""
 
-    def __init__(self, rng: random.Random, capabilities: Capabilities, *, dated: bool) -> None:
+    def __init__(
+        self,
+        rng: random.Random,
+        capabilities: Capabilities,
+        *,
+        dated: bool,
+        kind: type[MemorySink] = MemorySink,
+    ) -> None:
         self.rng = rng
         self.filer = ModelFiler(rng)
-        self.sink = MemorySink(capabilities=capabilities)
+        self.sink = kind(capabilities=capabilities)
         self.letters = ModelLetters()
         self.held = ModelHeld()
         self.limits = DeleteGuard()
@@ -276,8 +308,9 @@ async def run(
     *,
     dated: bool,
     wish: str,
+    kind: type[MemorySink] = MemorySink,
 ) -> None:
-    world = World(rng, capabilities, dated=dated)
+    world = World(rng, capabilities, dated=dated, kind=kind)
     world.filer.breaks = world.filer.steps_back = rng.choice([0.0, 0.1])
     for steps in history:
         before = rng.randint(0, len(steps))
@@ -285,6 +318,7 @@ async def run(
         world.break_sink()
         await world.live(rng.randrange(400), wish=wish, meanwhile=steps[before:])
     await world.live(None, wish="auto")
+    assert world.letters.puts == 0, "nothing was ever to be given up"
     world.check_equal()
 
 
@@ -322,6 +356,17 @@ def test_a_mirror_in_a_tree(history: list[list[tuple[object, ...]]], seed: int, 
 @given(histories, st.integers(0, 2**32), st.sampled_from(["auto", "log", "snapshot"]))
 def test_a_mirror_in_a_bucket(history: list[list[tuple[object, ...]]], seed: int, wish: str) -> None:
     check(history, random.Random(seed), OBJECTS, False, wish)
+
+
+@slow_machine
+@given(
+    st.lists(st.lists(taking_places, max_size=14), min_size=1, max_size=4),
+    st.integers(0, 2**32),
+    st.sampled_from(["auto", "log", "snapshot"]),
+)
+def test_a_mirror_behind_a_gateway(history: list[list[tuple[object, ...]]], seed: int, wish: str) -> None:
+    rng = random.Random(seed)
+    simulate(run(history, rng, OBJECTS, dated=False, wish=wish, kind=Gateway), rng)
 
 
 @slow_machine

@@ -42,7 +42,7 @@ class Line:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
-        concerns: Callable[[int], bool] = lambda _port: True,
+        concerns: Callable[[Ports], bool] = lambda _ports: True,
     ) -> None:
         self.name = name
         self._target_port = target_port
@@ -75,8 +75,8 @@ class Line:
                     wire.dead = True
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer = writer.get_extra_info("peername")
-        wire = _Wire(self, self._concerns(peer[1]) if peer else True)
+        ports = ports_of(writer.transport)
+        wire = _Wire(self, self._concerns(ports) if ports else True)
         wire.dead = wire.concerned and self.state is State.HALF_OPEN
         wire.writers.append(writer)
         self._wires.add(wire)
@@ -186,9 +186,19 @@ async def _end_all() -> None:
     await asyncio.gather(*others, return_exceptions=True)
 
 
-def owner_of(port: int, pids: Iterable[int]) -> int | None:
-    """Which of these processes has the TCP socket with this local port, or None."""
-    inode = _inode_of(port)
+Ports = tuple[int, int]
+"""Those of a TCP connection: the client's, the server's."""
+
+
+def ports_of(transport: asyncio.BaseTransport) -> Ports | None:
+    """Of a connection that a server of ours has taken; None when it is gone."""
+    peer, here = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+    return (peer[1], here[1]) if peer and here else None
+
+
+def owner_of(ports: Ports, pids: Iterable[int]) -> int | None:
+    """Which of these processes has the client's end of a TCP connection of this machine, or None."""
+    inode = _inode_of(ports)
     if inode is None:
         return None
     wanted = f"socket:[{inode}]"
@@ -201,12 +211,13 @@ def owner_of(port: int, pids: Iterable[int]) -> int | None:
     return None
 
 
-def _inode_of(port: int) -> str | None:
-    local = f":{port:04X}"
+def _inode_of(ports: Ports) -> str | None:
+    # Both: the same client port can belong to several connections, each to another server.
+    near, far = (f":{port:04X}" for port in ports)
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(OSError), open(table) as lines:
             for text in lines:
                 fields = text.split()
-                if fields[1].endswith(local) and fields[9] != "0":
+                if fields[1].endswith(near) and fields[2].endswith(far) and fields[9] != "0":
                     return fields[9]
     return None

@@ -41,8 +41,10 @@ class ModelLetters:
 
     def __init__(self) -> None:
         self.letters: dict[str, DeadLetter] = {}
+        self.puts = 0
 
     async def put(self, letter: DeadLetter) -> None:
+        self.puts += 1
         self.letters[letter.letter_id] = letter
 
     async def remove(self, letter_id: str) -> bool:

@@ -7,6 +7,9 @@ import json
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
+from filerbackup.errors import LeaseLost
 from filerbackup.sinks.objects.journal import Journal
 from filerbackup.sinks.objects.store import Store
 
@@ -64,3 +67,21 @@ async def test_what_is_not_settled_stays_noted() -> None:
         assert notes.names == {"a", "b"}
     await journal.clear()
     assert notes.names == {"a"}
+
+
+async def test_the_note_is_the_next_ones_once_the_lease_is_lost() -> None:
+    notes = Notes()
+    lost = False
+
+    def may_change() -> None:
+        if lost:
+            raise LeaseLost("another works here")
+
+    journal = Journal(cast(Store, notes), "note", may_change=may_change)
+    async with journal.noting("a"):
+        pass
+    lost = True
+    notes.names = {"of another"}
+    with pytest.raises(LeaseLost):
+        await journal.close()
+    assert notes.names == {"of another"}

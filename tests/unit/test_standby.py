@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import pytest
 
-from filerbackup.errors import LeaseLost, StateError
+from filerbackup.errors import LeaseLost, SourceUnreachable, StateError
 from filerbackup.pipeline import replicator
 from filerbackup.pipeline.fence import Fence
 from filerbackup.pipeline.replicator import Replicator, Wishes
@@ -26,6 +26,7 @@ class Lease:
     """Free after so many asks."""
 
     def __init__(self, asks: int = 0) -> None:
+        self.steps: list[str] = []
         self.asks, self.renewals, self.restarts, self.generation = asks, 0, 0, 1
         self.lasts_s = self.left_s = LASTS_S
         self.on_renewal: Callable[[], None] = lambda: None
@@ -39,7 +40,18 @@ class Lease:
         self.on_renewal()
 
     async def release(self) -> None:
-        """Nothing."""
+        self.steps.append("released")
+
+
+class Sink:
+    """As much of it as is there when no session has begun."""
+
+    def __init__(self, steps: list[str]) -> None:
+        self._steps = steps
+
+    async def close(self) -> None:
+        await asyncio.sleep(0)
+        self._steps.append("closed")
 
 
 class Statuses:
@@ -60,7 +72,7 @@ def said(state: str, *, holder: str, age_s: int) -> Status:
 
 def make(lease: Lease, status: Status | None, **way: Any) -> Replicator:
     logger = logging.getLogger("filerbackup.test.standby")
-    ends = SimpleNamespace(source=None)
+    ends = SimpleNamespace(source=None, sink=Sink(lease.steps))
     wishes = Wishes(
         one_shot=False, start="auto", adopt_weed_checkpoint=False, claim=False, dry_run=False,
         grace_s=1, reconcile_every_s=0,
@@ -164,3 +176,19 @@ async def test_a_lease_that_the_filer_forgot_is_only_kept_when_nobody_had_it() -
     lease.on_renewal = forgot
     with pytest.raises(LeaseLost, match="taken over"):
         await make(lease, None, checkpoints=Checkpoints())._keep_lease()
+
+
+async def test_the_sink_is_closed_before_the_lease_goes_to_another() -> None:
+    """A request that is still on its way would come after what the next one writes."""
+    lease, stop = Lease(), asyncio.Event()
+
+    async def no_cluster() -> None:
+        stop.set()
+        raise SourceUnreachable("gone")
+
+    async def load() -> None:
+        return None
+
+    way = {"require_cluster": no_cluster, "checkpoints": SimpleNamespace(load=load)}
+    await make(lease, None, **way).run(stop)
+    assert lease.steps == ["closed", "released"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -33,10 +33,14 @@ class Journal:
     """The note `name`. Where a service keeps no unfinished parts it does nothing.
 
     `below`: what all names in it begin with; another is nothing of ours, whoever has put it there.
+    `may_change` is called before the note is written: who works here next keeps its own in that place.
     """
 
-    def __init__(self, store: Store, name: str, *, below: str = "") -> None:
+    def __init__(
+        self, store: Store, name: str, *, below: str = "", may_change: Callable[[], None] = lambda: None
+    ) -> None:
         self._store, self._name, self._below = store, name, below
+        self._may_change = may_change
         self._is_needed = store.traits.keeps_unfinished
         self._open: dict[str, int] = {}
         self._written: frozenset[str] = frozenset()
@@ -95,6 +99,7 @@ class Journal:
                 await self._write()
 
     async def _write(self) -> None:
+        self._may_change()
         names = frozenset(self._open)
         if names:
             note = json.dumps({"version": _VERSION, "names": sorted(names)})

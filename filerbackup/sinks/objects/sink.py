@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 
 from filerbackup.content import Content
@@ -105,7 +105,8 @@ class ObjectSink:
                 await require_markers(store, deletes, names)
             forms = Forms(store, names.own(f"{OWN_PREFIX}/{store.traits.kind}.json"))
             await forms.load()
-            journal = Journal(store, names.own(f"{OWN_PREFIX}/uploads.json"), below=names.prefix)
+            note = names.own(f"{OWN_PREFIX}/uploads.json")
+            journal = Journal(store, note, below=names.prefix, may_change=self.may_change)
             parts = Parts(store, journal, part_bytes=self._part_bytes, buffer_bytes=self._buffer_bytes)
         except BaseException:
             if deletes is not None:
@@ -121,10 +122,11 @@ class ObjectSink:
         """See the protocol."""
         opened, self._opened = self._opened, None
         if opened is not None:
-            await opened.parts.close()
-            await opened.journal.close()
-            await opened.deletes.close()
-            await self._store.close()
+            async with AsyncExitStack() as stack:
+                stack.push_async_callback(self._store.close)
+                stack.push_async_callback(opened.journal.close)
+                stack.push_async_callback(opened.deletes.close)
+                stack.push_async_callback(opened.parts.close)
 
     async def flush(self) -> None:
         """Nothing to do: a write or a delete returns when the service has confirmed it."""
