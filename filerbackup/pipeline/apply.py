@@ -132,11 +132,13 @@ class Applier:
     async def _carry_out(self, operation: Operation) -> int | None:
         """Do it; returns how many bytes of content went through here, None when nothing was to be done."""
         match operation:
-            case Write(key=key, entry=entry, listed=listed, look=look):
+            case Write(key=key, entry=entry, listed=listed, look=look, thorough=thorough):
                 if (look or listed is not None) and not self._lacks_body(entry):
                     listed = listed or await self._sink.stat(key)
-                    if listed is not None and await self._sink.matches(listed, entry):
-                        return None
+                    if listed is not None:
+                        if await self._sink.matches(listed, entry, thorough=thorough):
+                            return None
+                        operation.attributes_only |= thorough
                 if self._guard.blocks(key, entry, operation.ts_ns):
                     return None
                 if operation.attributes_only and await self._update(key, entry):
@@ -290,6 +292,8 @@ class Applier:
             # A bucket has room for both, so that a write of one leaves the other there.
             await self._sink.delete(key)
         self.ahead_to_ns = max(self.ahead_to_ns, time.time_ns() + CLOCKS_DIFFER_NS)
+        if operation.changes and listed is not None and await self._update(key, live):
+            return 0
         return await self._write(key, live)
 
     async def _remove_refreshed(self, operation: Refresh, *, tree: bool) -> int | None:

@@ -40,12 +40,14 @@ class Write(Operation):
 
     `listed` is what a listing of the sink showed there, `look` asks the sink first: a write that
     would change nothing is left out. `attributes_only`: the sink most likely holds the content already.
+    `thorough`: attributes that a listing does not show count too.
     """
 
     entry: Entry
     listed: Listed | None = None
     look: bool = False
     attributes_only: bool = False
+    thorough: bool = False
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -77,11 +79,12 @@ class Refresh(Operation):
     """Make `key` what the live filer says of `path` when this runs.
 
     `tree`: when it is gone, remove all below the key too. `look`: leave out a write that would change
-    nothing.
+    nothing. `changes`: what is there may have the content already.
     """
 
     tree: bool = True
     look: bool = False
+    changes: bool = False
 
 
 class Planner:
@@ -152,6 +155,7 @@ class Planner:
         guarded: bool = False,
         tree: bool = True,
         look: bool = False,
+        changes: bool = False,
     ) -> Refresh:
         """An operation that makes the sink agree with the live filer about one path."""
         return Refresh(
@@ -162,6 +166,7 @@ class Planner:
             guarded=guarded,
             tree=tree,
             look=look,
+            changes=changes,
         )
 
     def _rename(self, ts_ns: int, old: Entry, new: Entry) -> Operation | None:

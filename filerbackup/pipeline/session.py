@@ -374,12 +374,14 @@ class Session:
         await self._hearing.until_done(now_ns, self._watermark, within_s=CATCH_UP_S)
 
     async def _reconcile(self) -> None:
+        # What the log may have lost can be a change of attributes alone.
+        thorough = self._compare_wanted.is_set()
         self._compare_wanted.clear()
         self._way.watcher.logger.info("compares the sink with the live tree")
         snapshot = self._new_snapshot(self._watermark.value_ns)
         sweep = self._may_sweep and not self._way.layout.keeps_deleted
         began_ns = time.time_ns()
-        differed = await snapshot.reconcile(sweep=sweep)
+        differed = await snapshot.reconcile(sweep=sweep, thorough=thorough)
         self._compared_ns = COMPARISON_WANTED if self._compare_wanted.is_set() else began_ns
         self._way.watcher.logger.info(
             "compared: %d differed and are mended%s",

@@ -7,10 +7,12 @@ scheduler, checked, retried, counted.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from functools import partial
+from typing import NamedTuple
 
 from filerbackup.errors import SourceUnreachable
 from filerbackup.events import Entry, EntryKind
@@ -25,6 +27,8 @@ from filerbackup.pipeline.watermark import Contiguous
 from filerbackup.sinks.base import Listed
 
 _log = logging.getLogger(__name__)
+_AT_ONCE = 64
+"""Comparisons, each of which may cost a request."""
 
 
 def sort_key(path: str, is_directory: bool) -> bytes:
@@ -59,6 +63,14 @@ class Listing:
             self._next = await anext(self._listing, None)
             self._ended = self._next is None
         return self._next
+
+
+class _Pair(NamedTuple):
+    """What the source has, and what the sink's listing shows under its key."""
+
+    key: str
+    entry: Entry
+    listed: Listed | None
 
 
 class Snapshot:
@@ -111,7 +123,7 @@ class Snapshot:
             self._done.finish(ticket)
             return
         write.listed = await listing.find(write.key, entry.is_directory) if listing else None
-        write.look = look
+        write.look, write.thorough = look, True
         await self._scheduler.submit(write, partial(self._done.finish, ticket))
 
     async def sweep(self) -> int:
@@ -155,15 +167,16 @@ class Snapshot:
         await self._scheduler.submit(refresh, _nothing)
         return True
 
-    async def reconcile(self, *, sweep: bool) -> int:
+    async def reconcile(self, *, sweep: bool, thorough: bool) -> int:
         """Compare while the log is being followed; what differs is read anew from the live filer.
 
         A refresh takes its turn among the changes of its path, and changes that are older than what
         it read come after it and are themselves followed by the newer ones: the end is the same.
-        Returns how many differed.
+        Returns how many differed. `thorough`: attributes that a listing does not show count too.
         """
         differed = walked = 0
         merge = not self._layout.keeps_dates
+        waiting: list[_Pair] = []
         async with aclosing(self._sink.list()) as objects:
             listing = Listing(objects)
             async for entry in self._source.walk():
@@ -171,16 +184,34 @@ class Snapshot:
                 key = self._layout.key(entry)
                 if key is None or self._planner.write(0, entry) is None:
                     continue
-                listed = await (listing.find(key, entry.is_directory) if merge else self._sink.stat(key))
-                if listed is not None and await self._sink.matches(listed, entry):
-                    continue
-                differed += 1
-                await self._scheduler.submit(
-                    self._planner.refresh(self._offset_ns, key, entry.path, guarded=True, tree=False),
-                    _nothing,
-                )
+                listed = await listing.find(key, entry.is_directory) if merge else None
+                waiting.append(_Pair(key, entry, listed))
+                if len(waiting) == _AT_ONCE:
+                    differed += await self._mend(waiting, merge=merge, thorough=thorough)
+                    waiting.clear()
+            differed += await self._mend(waiting, merge=merge, thorough=thorough)
         self._guard.tree_is(walked)
         return differed + (await self.sweep() if sweep else 0)
+
+    async def _mend(self, pairs: Sequence[_Pair], *, merge: bool, thorough: bool) -> int:
+        """Compare these, all at once, and have refreshed what differs; returns how many those are."""
+
+        async def is_same(pair: _Pair) -> bool:
+            listed = pair.listed if merge else await self._sink.stat(pair.key)
+            return listed is not None and await self._sink.matches(listed, pair.entry, thorough=thorough)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                asked = [group.create_task(is_same(pair)) for pair in pairs]
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        unlike = [pair for pair, task in zip(pairs, asked, strict=True) if not task.result()]
+        for pair in unlike:
+            refresh = self._planner.refresh(
+                self._offset_ns, pair.key, pair.entry.path, guarded=True, tree=False, changes=thorough
+            )
+            await self._scheduler.submit(refresh, _nothing)
+        return len(unlike)
 
     async def _kept(self) -> AsyncIterator[Entry]:
         """What of the live tree the sink keeps: a file must not outlive that it became a symlink."""

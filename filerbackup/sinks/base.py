@@ -169,10 +169,11 @@ class Sink(Protocol):
         """One object as a listing would show it, or None when it is absent."""
         ...
 
-    async def matches(self, listed: Listed, entry: Entry) -> bool:
+    async def matches(self, listed: Listed, entry: Entry, *, thorough: bool = False) -> bool:
         """Whether what was listed is surely the same file as the entry; in doubt, False.
 
-        May cost a request where the listing was not enough.
+        May cost a request where the listing was not enough. Where it does not tell of mode, owner and
+        user metadata, those count only when `thorough`, for a request more.
         """
         ...
 

@@ -243,7 +243,7 @@ class MemorySink:
         found = self.objects.get(key)
         return None if found is None else found.listed(key)
 
-    async def matches(self, listed: Listed, entry: Entry) -> bool:
+    async def matches(self, listed: Listed, entry: Entry, *, thorough: bool = False) -> bool:
         """See the protocol: kind, size, mode, modified time, version and symlink target."""
         await self._begin("matches", listed.key)
         found = self.objects.get(listed.key)

@@ -154,6 +154,12 @@ def is_same(user: Mapping[str, str], md5: bytes, entry: Entry, dialect: Dialect)
     return entry.mtime_ns % 1_000_000_000 != 0 if proven is None else proven
 
 
+def has_attributes(user: Mapping[str, str], entry: Entry, dialect: Dialect) -> bool:
+    """Whether user metadata holds mode, owner, modified time and all that the source has of its own."""
+    wanted = object_metadata(entry, dialect).user
+    return all(user.get(name.lower()) == value for name, value in wanted.items())
+
+
 def content_version(entry: Entry) -> str:
     """A short name for the content, from what the filer keeps it under; empty when that is not known."""
     if not (entry.chunks or entry.content):

@@ -36,9 +36,9 @@ class ReadsThrough:
         """What is really there."""
         return await self._sink.stat(key)
 
-    async def matches(self, listed: Listed, entry: Entry) -> bool:
+    async def matches(self, listed: Listed, entry: Entry, *, thorough: bool = False) -> bool:
         """Compare with what is really there."""
-        return await self._sink.matches(listed, entry)
+        return await self._sink.matches(listed, entry, thorough=thorough)
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """What is really there."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import pytest
 
 from filerbackup.content import InlineContent
-from filerbackup.events import Chunk, Entry
+from filerbackup.events import Chunk, Entry, EntryKind
 from filerbackup.sinks.base import Sink
 from tests.contract.contents import MTIME_NS, file_entry, some_bytes
 from tests.contract.place import Harness, Place
@@ -141,6 +141,28 @@ async def test_attributes_change_without_an_upload(
             assert await sink.matches(shown, newer)
             assert not await sink.matches(shown, entry)
     assert await place.unfinished() == set()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("by", ["md5", "chunks", "both"])
+async def test_a_thorough_comparison_finds_other_attributes(
+    sink: Sink, place: Place, harness: Harness, by: str, size: int
+) -> None:
+    """A listing of most services shows none of them."""
+    data = some_bytes(size)
+    entry = known("d/file", data, by=by, extended=EXTENDED)
+    await write(sink, "d/file", entry, data)
+    (listed,) = [found async for found in sink.list("d/") if found.kind is EntryKind.FILE]
+
+    assert await sink.matches(listed, entry, thorough=True)
+    others: dict[str, object] = {"mtime_ns": MTIME_NS + 5_000_000_000}
+    if await place.mode("d/file") is not None:
+        others["mode"] = stat.S_IFREG | 0o601
+    if await place.metadata("d/file") is not None and "meta" not in harness.loses:
+        others["extended"] = {**EXTENDED, "X-Amz-Meta-Owner": b"someone else"}
+    for name, value in others.items():
+        changed = dataclasses.replace(entry, **{name: value})  # type: ignore[arg-type]
+        assert not await sink.matches(listed, changed, thorough=True), name
 
 
 @pytest.mark.parametrize("by", ["md5", "chunks", "nothing"])

@@ -91,6 +91,41 @@ async def test_renames_and_attributes_send_no_content(
     assert heads["other"]["Metadata"]["mtime"].startswith("1600000001")
 
 
+@pytest.fixture
+def untold(weed: WeedServer) -> str:
+    return make_bucket(weed, "untold")
+
+
+async def test_attributes_that_the_log_has_not_told_of(weed: WeedServer, untold: str, tmp_path: Path) -> None:
+    """A snapshot looks at more than a listing shows, and mends what is not so without an upload."""
+    folder = "/untold"
+    for name, size in FILES.items():
+        weed.put(f"{folder}/{name}", bytes(size), query="maxMB=2")
+    sent: list[tuple[str, int]] = []
+
+    async def watch(request: web.Request, body: bytes) -> None:
+        if request.method == "PUT" and "/.filerbackup/" not in request.path:
+            sent.append((request.path, len(body)))
+
+    async with Proxy(weed.s3_endpoint).running() as proxy:
+        proxy.fault = watch
+        config = general(weed, folder) + s3_sink(weed, untold, endpoint=proxy.endpoint)
+        with daemon(tmp_path / "d", config) as process:
+            for start in ("auto", "now", "snapshot"):
+                done = await asyncio.to_thread(process.run, "catchup", "--start", start)
+                assert done.returncode == 0, done.stderr
+                if start == "auto":
+                    sent.clear()
+                    change_attributes(weed, folder, "parts", file_mode=0o600, uid=7)
+                    change_attributes(weed, folder, "small", file_mode=0o640)
+    assert {Path(path).name for path, size in sent if not size} == {"parts", "small"}
+    assert sum(size for _, size in sent) == 0
+    heads = await s3_heads(weed, untold)
+    assert heads["parts"]["Metadata"]["mode"] == "100600"
+    assert heads["parts"]["Metadata"]["colour"] == "blue"
+    assert heads["small"]["Metadata"]["mode"] == "100640"
+
+
 def modes(weed: WeedServer, folder: str, *paths: str) -> list[int]:
     """Permission bits of directories on the filer."""
     found = []

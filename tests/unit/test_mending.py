@@ -26,8 +26,10 @@ from tests.support.model_filer import DAY_NS, ROOT
 class BlindToModes(MemorySink):
     """Compares as a bucket does: a listing shows size, time and content, but no mode."""
 
-    async def matches(self, listed: Listed, entry: Entry) -> bool:
+    async def matches(self, listed: Listed, entry: Entry, *, thorough: bool = False) -> bool:
         found = self.objects.get(listed.key)
+        if thorough:
+            return await super().matches(listed, entry)
         return found is not None and found.mtime_ns == entry.mtime_ns and len(found.data) == entry.size
 
 
@@ -43,6 +45,27 @@ async def test_a_mode_that_changed_while_a_snapshot_was_taken(content: bytes) ->
     with patch.object(start, "WALK_MARGIN_NS", 10 * DAY_NS):
         await world.live(None, wish="snapshot")
     assert world.sink.objects["f"].mode == 0o600
+
+
+@pytest.mark.parametrize("by", ["snapshot", "comparison"])
+@pytest.mark.parametrize("updates", [True, False])
+async def test_a_change_of_attributes_that_the_log_has_lost(by: str, updates: bool) -> None:
+    """Where something may be missing in the log, more is looked at than a listing shows."""
+    capabilities = replace(OBJECTS, update=updates)
+    world = World(random.Random(1), capabilities, dated=False)
+    world.sink = BlindToModes(capabilities=capabilities)
+    for name in ("f", "g"):
+        world.filer.write(f"{ROOT}/{name}", b"content")
+    await world.live(None)
+    writes = world.sink.calls["write"]
+    world.filer.chmod(f"{ROOT}/f", 0o600)
+    world.filer.log.clear()
+    if by == "snapshot":
+        await world.live(None, wish="snapshot")
+    else:
+        await world.live(None, compare=True)
+    world.check_equal()
+    assert world.sink.calls["write"] == writes + (not updates)
 
 
 class RoomForBoth(MemorySink):

@@ -297,7 +297,7 @@ class FilerSink:
         message = await at.target.lookup(path)
         return None if message is None else listed_of(key, message)
 
-    async def matches(self, listed: Listed, entry: Entry) -> bool:
+    async def matches(self, listed: Listed, entry: Entry, *, thorough: bool = False) -> bool:
         """Compares kind, size, modified time, content, mode, owner, type and extended attributes."""
         found: Listed | None = listed
         if not isinstance(found, FilerListed):

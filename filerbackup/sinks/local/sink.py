@@ -181,7 +181,7 @@ class LocalSink:
         tree, path = self._resolved(key)
         return await self._short(tree, key, functools.partial(tree.look, path))
 
-    async def matches(self, listed: Listed, entry: Entry) -> bool:
+    async def matches(self, listed: Listed, entry: Entry, *, thorough: bool = False) -> bool:
         """Compares kind, size, modified time, version, mode, owner and symlink target.
 
         Of these, what the file system can keep. A file that may have lost bytes in a power loss

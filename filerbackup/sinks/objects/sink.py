@@ -16,6 +16,7 @@ from filerbackup.sinks.keys import shown
 from filerbackup.sinks.metadata import (
     ObjectMetadata,
     content_version,
+    has_attributes,
     has_content,
     is_same,
     object_metadata,
@@ -300,7 +301,7 @@ class ObjectSink:
                     return listed
         return None
 
-    async def matches(self, listed: Listed, entry: Entry) -> bool:
+    async def matches(self, listed: Listed, entry: Entry, *, thorough: bool = False) -> bool:
         """See the protocol.
 
         Size and MD5 where both sides know one; else size, modified time and what `with_proof` has
@@ -311,18 +312,15 @@ class ObjectSink:
             return await self._matches_symlink(listed, entry)
         if listed.kind is not entry.kind or entry.kind is EntryKind.SPECIAL or listed.size != _size(entry):
             return False
-        if entry.md5 and listed.md5 and listed.mtime_ns in (None, entry.mtime_ns):
-            return listed.md5 == entry.md5
-        if listed.mtime_ns is not None and listed.mtime_ns != entry.mtime_ns:
-            return False
-        wanted = content_version(entry)
-        if listed.mtime_ns is not None and listed.version and wanted and not entry.md5:
-            return listed.version == wanted
+        known = _as_listed(listed, entry)
+        if known is False or (known and not thorough):
+            return known
         head = await self._store.head(self._name_of(listed))
-        return (
-            head is not None
-            and head.size == listed.size
-            and is_same(head.user, head.md5, entry, self._store.traits.dialect)
+        if head is None or head.size != listed.size:
+            return False
+        dialect = self._store.traits.dialect
+        return is_same(head.user, head.md5, entry, dialect) and (
+            not thorough or has_attributes(head.user, entry, dialect)
         )
 
     async def _matches_symlink(self, listed: Listed, entry: Entry) -> bool:
@@ -384,6 +382,18 @@ class ObjectSink:
                 return self._names.body(listed.key)
             case _:
                 return self._names.plain(listed.key)
+
+
+def _as_listed(listed: Listed, entry: Entry) -> bool | None:
+    """Whether a listing of the entry's size shows its content; None when it does not tell."""
+    if entry.md5 and listed.md5 and listed.mtime_ns in (None, entry.mtime_ns):
+        return listed.md5 == entry.md5
+    if listed.mtime_ns is not None and listed.mtime_ns != entry.mtime_ns:
+        return False
+    wanted = content_version(entry)
+    if listed.mtime_ns is not None and listed.version and wanted and not entry.md5:
+        return listed.version == wanted
+    return None
 
 
 def _size(entry: Entry) -> int:
