@@ -174,7 +174,9 @@ class Applier:
         return count
 
     async def _update(self, key: str, entry: Entry) -> bool:
-        return self._sink.capabilities.update and await self._sink.update(key, entry)
+        if entry.kind is not EntryKind.FILE or not self._sink.capabilities.update:
+            return False
+        return await self._sink.update(key, entry)
 
     async def _write(self, key: str, entry: Entry) -> int | None:
         try:
