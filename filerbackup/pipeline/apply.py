@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
 import time
@@ -63,7 +62,8 @@ class Applier:
 
     `ahead_to_ns`: the sink may hold what came up to there in the log, because a walk or a look at the
     live filer has shown it, or a run that broke off has applied it. `before_tree_move` stores that for
-    the change at a position of the log.
+    the change at a position of the log. `repeats_to_ns`: an earlier run may have been so far, whatever it
+    has stored. `may_sweep`: what the source does not have may be removed, as the sink is marked as ours.
     """
 
     def __init__(
@@ -86,7 +86,8 @@ class Applier:
         self._watcher = watcher
         self._guard = guard
         self._clock = clock
-        self.ahead_to_ns = 0
+        self.ahead_to_ns = self.repeats_to_ns = 0
+        self.may_sweep = False
         self.before_tree_move: Callable[[int], Awaitable[None]] = _unrecorded
 
     async def attempt(self, operation: Operation, number: int) -> float | None:
@@ -105,18 +106,26 @@ class Applier:
         except (LeaseLost, StateError):
             raise
         except FilerBackupError as error:
-            if not self._layout.keeps_deleted and await is_overtaken(self._source, operation, number, error):
-                return self._overtaken(operation)
+            if await self._is_overtaken(operation, number, error):
+                return self._leave_out(operation)
             return await self._failed(operation, number, error, began_at)
         except Exception as error:  # noqa: BLE001  a defect met by one object must not stop the others
             _log.exception("unexpected failure", extra={"path": operation.path})
             return await self._failed(operation, number, error, began_at)
         self._limiter.succeeded()
         self._watcher.done(operation, copied_bytes)
-        self.letters.settle(operation)
+        if not (isinstance(operation, Move) and operation.overtaken):
+            self.letters.settle(operation)
         return None
 
-    def _overtaken(self, operation: Operation) -> float | None:
+    async def _is_overtaken(self, operation: Operation, number: int, error: FilerBackupError) -> bool:
+        if self._layout.keeps_deleted:
+            return False
+        ahead_to_ns = max(self.ahead_to_ns, self.repeats_to_ns)
+        return await is_overtaken(self._source, operation, number, error, ahead_to_ns=ahead_to_ns)
+
+    def _leave_out(self, operation: Operation) -> float | None:
+        """Dead letters stay: it is the change to come that settles them."""
         _log.info(
             "skipped: the source has already replaced or removed this version", extra={"path": operation.path}
         )
@@ -124,7 +133,6 @@ class Applier:
             operation.overtaken = True
             return 0.0
         self._watcher.overtaken(operation)
-        self.letters.settle(operation)
         return None
 
     # -- what is to be done -----------------------------------------------------------------------
@@ -345,10 +353,16 @@ class Applier:
                 return None
 
     async def _make_room(self, operation: Operation) -> None:
-        if self._layout.keeps_deleted or self._sink.capabilities.directories:
+        if self._layout.keeps_deleted or not self.may_sweep or self._sink.capabilities.move_tree:
             return
-        with contextlib.suppress(SinkError, SourceUnreachable):
-            self._watcher.counters.swept += await make_room(self._source, self._sink, self._guard, operation)
+        try:
+            removed = await make_room(self._source, self._sink, self._guard, operation)
+        except (LeaseLost, StateError):
+            raise
+        except FilerBackupError as error:
+            _log.debug("no room could be made", extra={"path": operation.path, "err": str(error)})
+        else:
+            self._watcher.counters.swept += removed
 
     async def _sink_works(self, error: Exception) -> bool:
         """When nothing else is there to show it: whether the sink takes something of our own."""

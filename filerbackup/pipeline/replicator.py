@@ -41,7 +41,8 @@ LONGEST_PAUSE_S = 5.0
 STATUS_EVERY_S = 5.0
 STATUS_CHECK_S = 0.5
 RENEW_EVERY_S = 4.0
-SAID_LATELY_NS = 20_000_000_000
+CLOSES_WITHIN_S = 30.0
+SAID_LATELY_NS = 30_000_000_000
 """Who has said something since then may still work; the clocks of two hosts differ a little."""
 
 
@@ -130,7 +131,7 @@ class Replicator:
             finally:
                 self._offset_ns = self.offset_ns
                 self._session = None
-                await self._let_go()
+                await self._lease.release()
                 # Whatever was cancelled with the session holds its buffers in cycles.
                 gc.collect()
             failures += 1
@@ -164,15 +165,6 @@ class Replicator:
 
     # -- the lease --------------------------------------------------------------------------------
 
-    async def _let_go(self) -> None:
-        """Close the sink, and only then give the lease back: no request of ours may come after another's."""
-        try:
-            await self._way.ends.sink.close()
-        except SinkError as error:
-            self.watcher.complain("the sink was not closed in order", error)
-        finally:
-            await self._lease.release()
-
     async def _take_lease(self, stop: asyncio.Event) -> bool:
         """Wait as a standby until the lease is ours; False when told to stop before."""
         if self._wishes.dry_run:
@@ -182,8 +174,8 @@ class Replicator:
         while not stop.is_set():
             holder = await self._lease.acquire()
             if holder is None:
-                # What was seen to be another's has run out, or was given back.
-                return bool(told) or await self._outlast_another(stop)
+                self.watcher.state = "starting"
+                return await self._outlast_another(stop, was_seen=bool(told))
             if holder != told:
                 self.watcher.logger.info("stands by: %s works on this folder and sink", holder)
                 told = holder
@@ -196,12 +188,17 @@ class Replicator:
             await _sleep(ASK_AGAIN_S, stop)
         return False
 
-    async def _outlast_another(self, stop: asyncio.Event) -> bool:
+    async def _outlast_another(self, stop: asyncio.Event, *, was_seen: bool) -> bool:
         """Wait until nobody else can still think that it has the lease; False when told to stop before.
 
         A filer that was restarted has forgotten it and gives it to the first who asks, while the one who
-        had it goes on until its next renewal.
+        had it goes on until its next renewal. From one that was not, what was seen to be another's has
+        run out or was given back.
         """
+        stored = await self._checkpoints.load() if was_seen else None
+        if stored is not None and stored.boot and stored.boot == await self._way.boot.ask():
+            await self._lease.renew()
+            return True
         said = await self._status.load()
         # A filer with a fault may have let that wait for long.
         await self._lease.renew()
@@ -240,8 +237,12 @@ class Replicator:
         await self._checkpoints.confirm()
         await self._way.require_cluster()
         self.watcher.logger.warning("the filer was restarted; what its log may have lost is looked for")
+        # Before the new run's name goes into a checkpoint, which the next process would believe.
         if self._session is not None:
             self._session.want_comparison()
+        else:
+            self._source_failed = True
+        await self._way.boot.ask()
 
     # -- one session --------------------------------------------------------------------------------
 
@@ -249,11 +250,23 @@ class Replicator:
         """Work, and renew the lease beside it, from the first step on; if one of them fails, both end."""
         async with asyncio.TaskGroup() as group:
             keeper = group.create_task(self._keep_lease(), name="lease")
-            await self._work(stop)
-            keeper.cancel()
+            try:
+                await self._work(stop)
+            finally:
+                await self._close_sink()
+                keeper.cancel()
+
+    async def _close_sink(self) -> None:
+        """Under the lease: no request that the sink has collected may come after one of the next holder."""
+        try:
+            async with asyncio.timeout(CLOSES_WITHIN_S):
+                await self._way.ends.sink.close()
+        except Exception as error:  # noqa: BLE001  the session has ended, and with what is decided already
+            self.watcher.complain("the sink was not closed in order", error)
 
     async def _work(self, stop: asyncio.Event) -> None:
         await self._way.require_cluster()
+        boot = await self._way.boot.ask()
         await self._checkpoints.take_over(self._holder)
         ownership = await self._open_sink()
         await self._register()
@@ -266,8 +279,7 @@ class Replicator:
             sink_is_new=ownership.is_new,
         )
         self.watcher.logger.info("%s", describe_start(start))
-        # A lock that starts to count anew belongs to a filer that was restarted.
-        restarted = 0 < self._lease.generation <= start.checkpoint.generation
+        restarted = bool(boot) and start.checkpoint.boot not in ("", boot)
         self._session = Session(
             self._way,
             start,

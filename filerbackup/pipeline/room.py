@@ -1,7 +1,7 @@
 """Room for a file where the sink still holds something below its name.
 
-Services over a file system take no object there. In the log the removals come before the file; but
-what a walk finds is written before the sweep, and what is to be swept may be just that.
+Some services over a file system take no object there. In the log the removals come before the file;
+but what a walk finds is written before the sweep, and what is to be swept may be just that.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from filerbackup.source.base import Source
 
 
 async def make_room(source: Source, sink: Sink, guard: Guard, operation: Operation) -> int:
-    """Remove from a mirror what is below the operation's key, if the live filer has no directory there.
+    """Remove from a mirror that is ours what is below the operation's key, where the live filer has a file.
 
-    Returns how many objects were removed, as far as the delete guard admits it. The operation holds
-    the claim on its key, so nothing else is at work below. Raises what source and sink raise.
+    Each only when the live filer confirms it and the delete guard admits it; returns how many. The
+    operation holds the claim on its key, so nothing else is at work below. Raises what source and
+    sink raise.
     """
     path = operation.entry.path if isinstance(operation, Write | Move) else operation.path
     live = await source.lookup(path)
@@ -29,9 +30,9 @@ async def make_room(source: Source, sink: Sink, guard: Guard, operation: Operati
     removed = 0
     async with aclosing(sink.list(operation.key + "/")) as objects:
         async for listed in objects:
-            if guard.spares(listed.key):
-                continue
             below = path + listed.key[len(operation.key) :]
+            if guard.spares(listed.key) or await source.lookup(below) is not None:
+                continue
             removal = Refresh(
                 claims=(), ts_ns=time.time_ns(), path=below, key=listed.key, guarded=True, tree=False
             )

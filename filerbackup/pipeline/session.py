@@ -82,6 +82,8 @@ class Session:
         self._parents = Parents(way.ends.source, way.scope, wanted=wanted)
         self._applier = way.applier(limiter, self._guard)
         self._applier.ahead_to_ns = start.checkpoint.ahead_to_ns
+        self._applier.may_sweep = may_sweep
+        self._applier.repeats_to_ns = start.checkpoint.offset_ns
         self._scheduler: Scheduler[Operation] = Scheduler(self._applier.attempt, limiter)
         self._decisions = Decisions(
             self._guard, way.planner, self._scheduler, way.watcher, lambda: self.offset_ns
@@ -217,7 +219,8 @@ class Session:
         return self._signed(Checkpoint(offset_ns, compared_ns=self._compared_ns, ahead_to_ns=ahead_to_ns))
 
     def _signed(self, checkpoint: Checkpoint) -> Checkpoint:
-        return replace(checkpoint, generation=self._way.generation(), holder=self._way.holder)
+        way = self._way
+        return replace(checkpoint, generation=way.generation(), boot=way.boot.name, holder=way.holder)
 
     # -- the snapshot -----------------------------------------------------------------------------
 
@@ -276,6 +279,8 @@ class Session:
                     await self._way.require_cluster()
                     await require_log(source, since_ns)
                 is_known = False
+                # Whatever came up to now may have been told before, and be in the sink.
+                self._applier.repeats_to_ns = await source.now_ns()
                 async with aclosing(source.subscribe(since_ns, until_ns)) as stream:
                     async for batch in stream:
                         if failures:

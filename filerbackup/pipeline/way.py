@@ -13,14 +13,14 @@ from filerbackup.pipeline.layout import Layout
 from filerbackup.pipeline.limiter import Limiter
 from filerbackup.pipeline.planner import Planner
 from filerbackup.pipeline.watcher import Watcher
-from filerbackup.state.base import CheckpointStore
+from filerbackup.state.base import Boot, CheckpointStore
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
     """The stages, or how to make those that are a session's own. `holder`: this process.
 
-    `require_cluster` raises when the filer is no longer the one that it was.
+    `require_cluster` raises when the filer is no longer the one that it was; `boot` tells its runs apart.
     """
 
     ends: Ends
@@ -35,4 +35,5 @@ class Way:
     fence: Fence
     require_cluster: Callable[[], Awaitable[None]]
     generation: Callable[[], int]
+    boot: Boot
     holder: str

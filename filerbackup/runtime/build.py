@@ -31,8 +31,9 @@ from filerbackup.source.filer import FilerSource
 from filerbackup.source.kms import make_kms
 from filerbackup.source.sse_keys import KEK_DIRECTORY, KEK_NAME, SseKeys
 from filerbackup.source.volumes import Volumes
+from filerbackup.state.boot import FilerBoot
 from filerbackup.state.checkpoints import FilerCheckpoints, FilerStatus
-from filerbackup.state.dry_run import DryRunCheckpoints, DryRunHeld, DryRunLetters, DryRunStatus
+from filerbackup.state.dry_run import DryRunBoot, DryRunCheckpoints, DryRunHeld, DryRunLetters, DryRunStatus
 from filerbackup.state.held import FilerHeldDeletes
 from filerbackup.state.kv import KeyValues
 from filerbackup.state.lease import FilerLease, lease_clock, owner_name
@@ -143,6 +144,7 @@ def make_replicator(
         fence=Fence(lambda: math.inf) if dry_run else fence,
         require_cluster=partial(require_cluster, shared.client, shared.cluster),
         generation=lambda: lease.generation,
+        boot=DryRunBoot() if dry_run else FilerBoot(shared.client),
         holder=shared.owner,
         limiter=lambda: Limiter(of.concurrency or settings.pipeline.concurrency, _clock),
         guard=lambda: Guard(

@@ -28,6 +28,11 @@ class Source(Protocol):
         """
         ...
 
+    @property
+    def may_lag(self) -> bool:
+        """Whether a look-up may be answered with less than the log has told: by another filer of several."""
+        ...
+
     async def lookup(self, path: str) -> Entry | None:
         """The live entry, or None when there is none."""
         ...

@@ -77,6 +77,11 @@ class FilerSource:
                 translated = await objects.translate(batch) if objects else batch
                 yield await self._links.spread(translated)
 
+    @property
+    def may_lag(self) -> bool:
+        """See the protocol."""
+        return len(self._client.addresses) > 1
+
     async def lookup(self, path: str) -> Entry | None:
         """The live entry."""
         if self._versions is not None and await self._versions.covers(path):

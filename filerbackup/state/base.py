@@ -33,7 +33,8 @@ class Checkpoint:
     `offset_ns`: everything in the log up to and including it is durable in the sink or a dead
     letter; in a snapshot, where following starts afterwards. `cursor`: the last path, relative to
     the folder, that the snapshot has finished. `sweep`: what the live tree no longer has is to be
-    removed after the walk. `generation`: of the lease under which it was written. `updated_ns`: by
+    removed after the walk. `generation`: of the lease under which it was written, `boot`: the run
+    of the filer in which that was, empty when it is not known. `updated_ns`: by
     the writer's clock, `compared_ns` when the sink was last compared with the live tree, or
     `COMPARISON_WANTED`. `ahead_to_ns`: the sink may hold what came up to there, though the log was not
     followed so far.
@@ -44,6 +45,7 @@ class Checkpoint:
     cursor: str = ""
     sweep: bool = False
     generation: int = 0
+    boot: str = ""
     updated_ns: int = 0
     holder: str = ""
     compared_ns: int = 0
@@ -249,6 +251,19 @@ class StatusStore(Protocol):
 
     async def save(self, status: Status) -> None:
         """Replace it."""
+        ...
+
+
+class Boot(Protocol):
+    """Which run of the filer this is: one that was restarted has forgotten its locks, perhaps some log."""
+
+    @property
+    def name(self) -> str:
+        """As of the last time that it was asked for."""
+        ...
+
+    async def ask(self) -> str:
+        """Ask the filer."""
         ...
 
 

@@ -29,6 +29,16 @@ class DryRunStatus(FilerStatus):
         """Nothing."""
 
 
+class DryRunBoot:
+    """Asks nothing, as the answer would be kept. Satisfies `filerbackup.state.base.Boot`."""
+
+    name = ""
+
+    async def ask(self) -> str:
+        """Not known."""
+        return ""
+
+
 class DryRunLetters:
     """Keeps nothing. Satisfies `filerbackup.state.base.DeadLetterStore`."""
 

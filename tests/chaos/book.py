@@ -6,6 +6,8 @@ import json
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,11 +60,16 @@ class Book:
 
     def begin(self, kind: str, concerns: frozenset[str], detail: str = "") -> Trouble:
         """A fault begins."""
+        trouble = self.mark(kind, concerns)
+        self.count(f"fault {kind}")
+        self.say(f"fault: {kind}{' ' + detail if detail else ''}")
+        return trouble
+
+    def mark(self, kind: str, concerns: frozenset[str]) -> Trouble:
+        """A part of a fault that is counted already: what it explains."""
         trouble = Trouble(kind, concerns, time.time())
         with self._lock:
             self.troubles.append(trouble)
-            self.counts[f"fault {kind}"] += 1
-        self.say(f"fault: {kind}{' ' + detail if detail else ''}")
         return trouble
 
     def end(self, trouble: Trouble) -> None:
@@ -75,7 +82,16 @@ class Book:
         with self._lock:
             self.counts[what] += number
 
-    def explains(self, concern: str, at: float, *, before_s: float = 0.0, after_s: float = 90.0) -> bool:
+    @contextmanager
+    def guarding(self, who: str) -> Iterator[None]:
+        """Around all that a thread does: one that died would pass for one that found nothing."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  whatever it is, the run has not looked at all
+            text = "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+            self.breaks("the run itself", f"{who}: {text}")
+
+    def explains(self, concern: str, at: float, *, before_s: float = 0.0, after_s: float = 20.0) -> bool:
         """Whether a fault of this part lasted at a time, or began soon after or ended not long before it."""
         with self._lock:
             return any(

@@ -11,13 +11,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.chaos.book import Book
+from tests.chaos.book import Book, Trouble
 from tests.support.daemon import Daemon
 from tests.support.line import Ports, owner_of
 
 _NO_FILER = 3
 """Exit code of a start without a filer; a service manager starts it again, and so do we."""
 STOPS_WITHIN_S = 40.0
+_CONNECTS_WITHIN_S = 25.0
+"""`connect_timeout` of the daemons, and a start: so long after a fault one may end that began in it."""
+THAWS_WITHIN_S = 15.0
+"""So long after its thaw a daemon may tell of what it missed: lines that timed out, a lease that is gone."""
 _WORTH_NOTING_KIB = 8 << 10
 
 
@@ -31,7 +35,7 @@ class Team:
         self._book = book
         self._locks = {name: threading.RLock() for name in self.names}
         self._wanted = dict.fromkeys(self.names, False)
-        self._frozen: set[str] = set()
+        self._frozen: dict[str, Trouble] = {}
         self._owners: dict[int, str] = {}
         self._stopping = threading.Event()
         self._watching = threading.Thread(target=self._watch, daemon=True)
@@ -112,8 +116,7 @@ class Team:
                     "clean stop", f"{name} did not end within {STOPS_WITHIN_S:.0f} s of SIGTERM"
                 )
                 self._daemons[name].kill()
-            elif code == _NO_FILER and self._book.explains("filer", time.time()):
-                # It had not seen the filer yet.
+            elif self._had_no_filer(name, code):
                 self._book.count("starts without a filer")
             elif code != 0:
                 self._book.breaks("clean stop", f"{name} ended with {code} after SIGTERM")
@@ -121,15 +124,18 @@ class Team:
     def freeze(self, name: str) -> None:
         """SIGSTOP."""
         with self._locks[name]:
-            self._frozen.add(name)
+            if name not in self._frozen:
+                self._frozen[name] = self._book.mark("frozen", frozenset({f"frozen:{name}"}))
+                self._book.note("frozen", daemon=name)
             self._daemons[name].signal(signal.SIGSTOP)
 
     def thaw(self, name: str) -> None:
         """SIGCONT."""
         with self._locks[name]:
-            if name in self._frozen:
-                self._frozen.discard(name)
-                self.thawed_at[name].append(time.time())
+            frozen = self._frozen.pop(name, None)
+            if frozen is not None:
+                frozen.ended = time.time()
+                self.thawed_at[name].append(frozen.ended)
                 self._daemons[name].signal(signal.SIGCONT)
 
     def pick(self, rng: random.Random) -> str:
@@ -139,6 +145,10 @@ class Team:
     # -- what happens by itself ---------------------------------------------------------------------
 
     def _watch(self) -> None:
+        with self._book.guarding("the look at the daemons"):
+            self._watch_on()
+
+    def _watch_on(self) -> None:
         while not self._stopping.wait(0.3):
             for name in self.names:
                 if self._locks[name].acquire(blocking=False):
@@ -155,12 +165,20 @@ class Team:
         if code is None:
             self._measure(name, process.pid)
             return
-        if code == _NO_FILER and self._book.explains("filer", time.time()):
+        if self._had_no_filer(name, code):
             self._book.count("starts without a filer")
         else:
             self._book.breaks("keeps running", f"{name} ended by itself with {code}")
         self._wanted[name] = False
         self.start(name)
+
+    def _had_no_filer(self, name: str, code: int) -> bool:
+        """Whether it ended just now because it had not seen the filer yet, and a fault was why."""
+        now, explains = time.time(), self._book.explains
+        return code == _NO_FILER and (
+            explains("filer", now, after_s=_CONNECTS_WITHIN_S)
+            or explains(f"frozen:{name}", now, after_s=THAWS_WITHIN_S)
+        )
 
     def _measure(self, name: str, pid: int) -> None:
         try:

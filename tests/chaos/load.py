@@ -83,6 +83,10 @@ class Load(threading.Thread):
         self._channel.close()
 
     def run(self) -> None:
+        with self._book.guarding("the load"):
+            self._change()
+
+    def _change(self) -> None:
         names, weights = list(self._steps), list(self._steps.values())
         while not self._stopping.wait(self._pause_s * self._rng.uniform(0.2, 1.8)):
             step = self._rng.choices(names, weights)[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.book import Book
+from tests.chaos.daemons import THAWS_WITHIN_S
+from tests.chaos.s3_way import Write
 
 _SESSION = re.compile(r"\((follow|snapshot), offset ")
 """How the line that begins a session ends."""
@@ -21,10 +24,14 @@ _NEVER = ("gives up", "unexpected failure", "dead letter:", "delete guard")
 _ROUNDING_S = 0.1
 _OPENING_S = 5.0
 _THAWING_S = 1.5
+_MOST_AFTER_THAW = 64
+"""As many requests as an S3 sink has at once."""
+_CONNECTING_S = 0.3
+"""A connection that a thread was about to make when its process was frozen comes so soon after the thaw."""
 _STARTING_S = 15.0
 """A server that has just started answers with an error now and then."""
-_LOST_LOG_S = 180.0
-"""A filer that was killed has lost the tail of its log, perhaps all that it had: that is a gap."""
+LOST_LOG_S = 180.0
+"""For so long a gap may be told of: a filer that was killed has lost the tail of its log, perhaps all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +83,7 @@ def _check(name: str, record: dict[str, Any], book: Book) -> None:
     what = f"{name}: {record['ts']} {text} {record.get('path', '')} {record.get('err', '')}"[:400]
     if "exc" in record or "Traceback" in text:
         book.breaks("no traceback", what + "\n" + str(record.get("exc", "")))
-    if _GAP in text and not book.explains("filer", _time(record), after_s=_LOST_LOG_S):
+    if _GAP in text and not book.explains("log", _time(record), after_s=LOST_LOG_S):
         book.breaks("no gap without a fault", what)
     if any(word in text for word in _NEVER):
         book.breaks("nothing is given up", what)
@@ -87,12 +94,15 @@ def _check(name: str, record: dict[str, Any], book: Book) -> None:
     concerns = ["filer", "volume"] if text.startswith("source error") else [f"sink:{record.get('sink')}"]
     if not text.startswith(("source error", "sink error")):
         book.breaks("no unknown error", what)
-    elif not any(book.explains(concern, at, before_s=1.0) for concern in concerns):
+    elif not (
+        any(book.explains(concern, at, before_s=1.0) for concern in concerns)
+        or book.explains(f"frozen:{name}", at, after_s=THAWS_WITHIN_S)
+    ):
         book.breaks("no error without a fault", what)
 
 
 def check_writers(
-    writes: Iterable[tuple[float, str, str]],
+    writes: Iterable[Write],
     sessions: Sequence[Session],
     sink: str,
     book: Book,
@@ -101,16 +111,37 @@ def check_writers(
     """Who writes into a sink is the one who began to work on it last.
 
     But for requests that the S3 client's own threads had when the process was frozen: those go out in
-    the moment in which it is thawed, before the event loop can take them back. They are counted.
+    the moment in which it is thawed, before the event loop can take them back. They are counted, and
+    are no more than the sink has at once, on connections that it had.
     """
     began = [session for session in sessions if session.sink == sink]
-    for at, writer, what in writes:
-        before = [session.daemon for session in began if session.at <= at + _ROUNDING_S][-1:]
-        # A sink is opened, with deletes of what was left there, under the lease and before a session.
-        opening = [session.daemon for session in began if at < session.at <= at + _OPENING_S]
+    late: Counter[tuple[str, float]] = Counter()
+    for write in writes:
         book.count("looks at writers")
-        name = writer.partition(":")[0]
-        if any(0 <= at - thawed <= _THAWING_S for thawed in thawed_at.get(name, ())):
-            book.count("late writes of a thawed process", int(bool(before) and name not in before))
-        elif before and name not in (*before, *opening):
-            book.breaks("one writer", f"{sink}: {writer} wrote at {at:.2f}, {before[0]} had begun: {what}")
+        name = write.writer.partition(":")[0]
+        if not _is_stale(name, write.at, began):
+            continue
+        if not _is_stale(name, write.at - write.lag_s, began):
+            book.count("writes that the proxy's lag excuses")
+            continue
+        reach_s = _THAWING_S + write.lag_s
+        thaw = max((at for at in thawed_at.get(name, ()) if 0 <= write.at - at <= reach_s), default=None)
+        what = f"{sink}: {write.writer} wrote at {write.at:.2f}, another had begun: {write.what}"
+        if thaw is None:
+            book.breaks("one writer", what)
+            continue
+        book.count("late writes of a thawed process")
+        late[name, thaw] += 1
+        if write.connected_at > thaw + _CONNECTING_S:
+            book.breaks("one writer", f"{what}, on a new connection after its thaw at {thaw:.2f}")
+    for (name, thaw), count in late.items():
+        if count > _MOST_AFTER_THAW:
+            book.breaks("one writer", f"{sink}: {count} late writes of {name} after its thaw at {thaw:.2f}")
+
+
+def _is_stale(name: str, at: float, began: Sequence[Session]) -> bool:
+    """Whether another daemon worked on a sink then, and this one was not about to."""
+    before = [session.daemon for session in began if session.at <= at + _ROUNDING_S][-1:]
+    # A sink is opened, with deletes of what was left there, under the lease and before a session.
+    opening = [session.daemon for session in began if at < session.at <= at + _OPENING_S]
+    return bool(before) and name not in (*before, *opening)

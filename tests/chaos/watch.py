@@ -19,11 +19,18 @@ from filerbackup.filer.stubs.filer_pb2_grpc import SeaweedFilerStub
 from filerbackup.state.pair import Pair
 from tests.chaos.book import Book
 from tests.chaos.load import digest_of
+from tests.chaos.logs import LOST_LOG_S
 from tests.support.weed import WeedServer
 
 _CALL_S = 5.0
 _PAGE = b"<!DOCTYPE html>"
-"""What weed answers where a directory has taken the file's place meanwhile; no content begins so."""
+"""What weed answers where a directory has taken the file's place meanwhile."""
+_STEPS_BACK_WITHIN_S = 45.0
+"""A dead connection is noticed within 20 s; then come a new one, and the next stored checkpoint."""
+
+
+class _NoLookError(Exception):
+    """It did not happen: what was to be read could not be, or changed meanwhile."""
 
 
 @dataclass(slots=True)
@@ -38,7 +45,8 @@ class Checkpoints(threading.Thread):
     """Reads every stored checkpoint again and again, past all lines, as docs/format.md says they lie.
 
     The offset never goes back, but after a fault of the filer or its line (a stream may step back
-    then); terms only grow; within a term the holder is one and the same; a snapshot that was done is
+    then). Not when another daemon takes over: it begins at the newest checkpoint of the one before.
+    Terms only grow; within a term the holder is one and the same; a snapshot that was done is
     not done again.
     """
 
@@ -52,13 +60,16 @@ class Checkpoints(threading.Thread):
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        while not self._stopping.wait(self._every_s):
-            try:
-                pairs = self._pairs()
-                for pair in pairs:
-                    self._look_at(pair)
-            except grpc.RpcError:
-                continue
+        with self._book.guarding("the look at checkpoints"):
+            while not self._stopping.wait(self._every_s):
+                self._look()
+
+    def _look(self) -> None:
+        try:
+            for pair in self._pairs():
+                self._look_at(pair)
+        except (_NoLookError, grpc.RpcError):
+            self._book.count("no look at checkpoints")
 
     def stop(self) -> None:
         """No more looks after this returns."""
@@ -72,19 +83,22 @@ class Checkpoints(threading.Thread):
         )
         found = []
         for name in [answer.entry.name for answer in listing if answer.entry.is_directory]:
-            request = pb.LookupDirectoryEntryRequest(directory=f"/etc/filerbackup/{name}", name="pair.json")
+            entry = _lookup(self._stub, f"/etc/filerbackup/{name}", "pair.json")
+            if entry is None:
+                continue
             try:
-                entry = self._stub.LookupDirectoryEntry(request, timeout=_CALL_S).entry
-            except grpc.RpcError as error:
-                if "no entry is found" in str(error):
-                    continue
-                raise
-            found.append(Pair(**json.loads(entry.content)))
+                found.append(Pair(**json.loads(entry.content)))
+            except json.JSONDecodeError:
+                # It has just been created.
+                raise _NoLookError from None
         return found
 
     def _value(self, key: bytes) -> bytes:
         answer = self._stub.KvGet(pb.KvGetRequest(key=key), timeout=_CALL_S)
-        return b"" if answer.error else bytes(answer.value)
+        # An absent key is an empty value without an error.
+        if answer.error:
+            raise _NoLookError(answer.error)
+        return bytes(answer.value)
 
     def _look_at(self, pair: Pair) -> None:
         head = self._value(pair.checkpoint_key)
@@ -93,6 +107,8 @@ class Checkpoints(threading.Thread):
         record = json.loads(head)
         slot = str(record.get("slot", ""))
         raw = (self._value(pair.checkpoint_key + b"/" + slot.encode()) if slot else b"") or head
+        if slot and self._value(pair.checkpoint_key) != head:
+            raise _NoLookError("another one took over between the two reads")
         seen = self._seen.setdefault(pair.pair_id, _Seen())
         self._book.count("looks at checkpoints")
         if raw == seen.raw:
@@ -123,11 +139,13 @@ class Checkpoints(threading.Thread):
         if offset_ns < seen.offset_ns:
             self._book.count("checkpoint stepped back")
             self._book.note("stepped back", kind=pair.kind, record=record)
-            if not self._book.explains("filer", time.time()):
+            if not self._book.explains("filer", time.time(), after_s=_STEPS_BACK_WITHIN_S):
                 back = f"{pair.kind}: by {(seen.offset_ns - offset_ns) / 1e9:.3f} s"
                 self._book.breaks("a checkpoint never goes back", back)
         if seen.phase == "follow" and record.get("phase") == "snapshot":
-            self._book.breaks("no second snapshot", pair.kind)
+            self._book.count("second snapshots")
+            if not self._book.explains("log", time.time(), after_s=LOST_LOG_S):
+                self._book.breaks("no second snapshot", pair.kind)
 
 
 def _part(record: dict[str, object]) -> dict[str, object]:
@@ -145,18 +163,22 @@ class Contents(threading.Thread):
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        while not self._stopping.wait(0.1):
-            for name, read in self._readers.items():
-                try:
-                    found = read()
-                except (OSError, http.client.HTTPException, grpc.RpcError):
-                    continue
-                if found is None:
-                    continue
-                path, data = found
-                self._book.count("looks at contents")
-                if digest_of(data) not in self._versions:
-                    self._keep(name, path, data)
+        with self._book.guarding("the look at contents"):
+            while not self._stopping.wait(0.1):
+                for name, read in self._readers.items():
+                    self._look(name, read)
+
+    def _look(self, name: str, read: Callable[[], tuple[str, bytes] | None]) -> None:
+        try:
+            found = read()
+        except (OSError, http.client.HTTPException, grpc.RpcError):
+            return
+        if found is None:
+            return
+        path, data = found
+        self._book.count("looks at contents")
+        if digest_of(data) not in self._versions:
+            self._keep(name, path, data)
 
     def _keep(self, name: str, path: str, data: bytes) -> None:
         kept = self._book.directory / f"strange-{name}-{digest_of(data)}"
@@ -209,7 +231,22 @@ def filer_reader(weed: WeedServer, folder: str, rng: random.Random) -> Callable[
                 if entry.attributes.symlink_target:
                     return None
                 data = weed.get(above)
-                return None if data.startswith(_PAGE) else (above, data)
+                if data.startswith(_PAGE):
+                    now = _lookup(stub, *above.rsplit("/", 1))
+                    if now is None or now.is_directory:
+                        return None
+                return above, data
         return None
 
     return read
+
+
+def _lookup(stub: SeaweedFilerStub, directory: str, name: str) -> pb.Entry | None:
+    """The entry, or None when there is none. Raises RpcError when the filer does not answer."""
+    request = pb.LookupDirectoryEntryRequest(directory=directory, name=name)
+    try:
+        return stub.LookupDirectoryEntry(request, timeout=_CALL_S).entry
+    except grpc.RpcError as error:
+        if "no entry is found" in str(error):
+            return None
+        raise

@@ -7,8 +7,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
+from filerbackup.filer.stubs import filer_pb2 as pb
+from filerbackup.filer.stubs.filer_pb2_grpc import SeaweedFilerStub
 from tests.support.configs import general, local_sink, s3_sink
 from tests.support.daemon import Daemon, daemon, wait_until
 from tests.support.load import RandomLoad, put_many
@@ -100,6 +103,34 @@ def test_the_filer_is_killed_in_the_middle(own_weed: WeedServer, tmp_path: Path)
         assert process.process is not None and process.process.poll() is None
         assert process.stop() == 0
         assert "Traceback" not in process.log
+
+
+def test_the_filer_is_killed_while_nobody_looks(own_weed: WeedServer, tmp_path: Path) -> None:
+    """The next process learns it from the filer's memory alone: other locks have been taken since."""
+    put_many(own_weed, ((f"/data/before{i}", b"b" * i) for i in range(20)))
+    target = tmp_path / "copy"
+    with daemon(tmp_path / "d", general(own_weed) + local_sink(target)) as process:
+        assert process.run("catchup").returncode == 0
+        done = process.run("catchup")
+        assert "compares the sink" not in done.stderr, done.stderr
+        put_many(own_weed, ((f"/data/tail{i}", b"t" * i) for i in range(20)))
+        own_weed.delete("/data/before1")
+        own_weed.kill()
+        own_weed.start()
+        take_locks(own_weed, 50)
+        done = process.run("catchup")
+        assert "compares the sink" in done.stderr, done.stderr
+        assert difference(filer_tree(own_weed, "/data"), local_tree(target)) == ""
+        assert "compares the sink" not in process.run("catchup").stderr
+
+
+def take_locks(weed: WeedServer, count: int) -> None:
+    """As others do, mounts and weed's own commands among them."""
+    with grpc.insecure_channel(weed.filer_grpc) as channel:
+        stub = SeaweedFilerStub(channel)
+        for number in range(count):
+            request = pb.LockRequest(name=f"other/{number}", seconds_to_lock=60, owner="somebody")
+            assert not stub.DistributedLock(request).error
 
 
 def test_the_s3_server_stops_for_ten_seconds(weed: WeedServer, s3_weed: WeedServer, tmp_path: Path) -> None:

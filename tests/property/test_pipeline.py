@@ -12,6 +12,7 @@ import contextlib
 import logging
 import random
 import stat
+import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
@@ -41,6 +42,7 @@ from filerbackup.settings.model import DeleteGuard
 from filerbackup.sinks.base import Capabilities
 from filerbackup.sinks.memory import MemorySink
 from filerbackup.state.base import Checkpoint, Decision, DeleteWish, Phase
+from filerbackup.state.dry_run import DryRunBoot
 from tests.support.model_filer import ROOT, ModelFiler
 from tests.support.model_state import ModelCheckpoints, ModelHeld, ModelLetters
 from tests.support.virtual_loop import run_virtually
@@ -64,14 +66,6 @@ action = st.one_of(
     st.tuples(st.just("vacuum")),
 )
 histories = st.lists(st.lists(action, max_size=14), min_size=1, max_size=4)
-few_paths = st.sampled_from(["a", "a/b", "b", "b/a", "c"]).map(lambda path: f"{ROOT}/{path}")
-taking_places = st.one_of(
-    st.tuples(st.just("write"), few_paths, st.binary(max_size=20)),
-    st.tuples(st.just("write"), few_paths, st.binary(max_size=20)),
-    st.tuples(st.just("delete"), few_paths),
-    st.tuples(st.just("rename"), few_paths, few_paths),
-)
-"""Files that take the place of directories, and the other way round."""
 
 TREES = Capabilities(
     directories=True, symlinks=True, move=True, move_tree=True, write_buffer_bytes=0, update=True
@@ -171,6 +165,7 @@ class World:
             fence=Fence(lambda: 1.0),
             require_cluster=_no_other,
             generation=lambda: 1,
+            boot=DryRunBoot(),
             holder="test",
         )
         start = await choose_start(
@@ -311,14 +306,17 @@ async def run(
     kind: type[MemorySink] = MemorySink,
 ) -> None:
     world = World(rng, capabilities, dated=dated, kind=kind)
+    # Else every change would be so old that no filer can be behind it.
+    world.filer.clock_starts_ns = time.time_ns()
     world.filer.breaks = world.filer.steps_back = rng.choice([0.0, 0.1])
     for steps in history:
         before = rng.randint(0, len(steps))
         world.do(steps[:before])
-        world.break_sink()
+        if kind is MemorySink:
+            world.break_sink()
         await world.live(rng.randrange(400), wish=wish, meanwhile=steps[before:])
     await world.live(None, wish="auto")
-    assert world.letters.puts == 0, "nothing was ever to be given up"
+    assert world.letters.puts == 0 or kind is MemorySink, "no failure was random: nothing is to be given up"
     world.check_equal()
 
 
@@ -358,15 +356,24 @@ def test_a_mirror_in_a_bucket(history: list[list[tuple[object, ...]]], seed: int
     check(history, random.Random(seed), OBJECTS, False, wish)
 
 
+def taking_places(rng: random.Random) -> list[list[tuple[object, ...]]]:
+    """A history of files that take the place of directories, and the other way round."""
+
+    def step() -> tuple[object, ...]:
+        one, other = (f"{ROOT}/{rng.choice(['a', 'a/b', 'b', 'b/a', 'c'])}" for _ in range(2))
+        return rng.choice(
+            [("write", one, b"1"), ("write", one, b"22"), ("delete", one), ("rename", one, other)]
+        )
+
+    return [[step() for _ in range(rng.randrange(15))] for _ in range(rng.randint(1, 4))]
+
+
 @slow_machine
-@given(
-    st.lists(st.lists(taking_places, max_size=14), min_size=1, max_size=4),
-    st.integers(0, 2**32),
-    st.sampled_from(["auto", "log", "snapshot"]),
-)
-def test_a_mirror_behind_a_gateway(history: list[list[tuple[object, ...]]], seed: int, wish: str) -> None:
+@given(st.integers(0, 2**64), st.sampled_from(["auto", "log", "snapshot"]))
+def test_a_mirror_behind_a_gateway(seed: int, wish: str) -> None:
+    """By chance alone: hypothesis prefers histories that are too short to get there."""
     rng = random.Random(seed)
-    simulate(run(history, rng, OBJECTS, dated=False, wish=wish, kind=Gateway), rng)
+    simulate(run(taking_places(rng), rng, OBJECTS, dated=False, wish=wish, kind=Gateway), rng)
 
 
 @slow_machine

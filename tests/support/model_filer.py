@@ -59,6 +59,7 @@ class ModelFiler:
         self.needles: dict[str, bytes] = {}
         self.breaks = 0.0
         self.steps_back = 0.0
+        self.may_lag = False
         self._clock = 0
         self.clock_starts_ns = 0
         self._needle = 0

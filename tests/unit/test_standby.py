@@ -17,7 +17,7 @@ from filerbackup.pipeline import replicator
 from filerbackup.pipeline.fence import Fence
 from filerbackup.pipeline.replicator import Replicator, Wishes
 from filerbackup.pipeline.watcher import Watcher
-from filerbackup.state.base import Status
+from filerbackup.state.base import Checkpoint, Status
 
 LASTS_S = 0.3
 
@@ -41,6 +41,13 @@ class Lease:
 
     async def release(self) -> None:
         self.steps.append("released")
+
+
+class Boot:
+    name = "this"
+
+    async def ask(self) -> str:
+        return self.name
 
 
 class Sink:
@@ -77,7 +84,9 @@ def make(lease: Lease, status: Status | None, **way: Any) -> Replicator:
         one_shot=False, start="auto", adopt_weed_checkpoint=False, claim=False, dry_run=False,
         grace_s=1, reconcile_every_s=0,
     )  # fmt: skip
-    stub: Any = SimpleNamespace(ends=ends, watcher=Watcher(logger), fence=Fence(lambda: lease.left_s), **way)
+    stub: Any = SimpleNamespace(
+        ends=ends, watcher=Watcher(logger), fence=Fence(lambda: lease.left_s), boot=Boot(), **way
+    )
     nothing: Any = None
     return Replicator(
         stub, way.get("checkpoints", nothing), lease, Statuses(status), wishes,  # type: ignore[arg-type]
@@ -86,27 +95,35 @@ def make(lease: Lease, status: Status | None, **way: Any) -> Replicator:
 
 
 @pytest.mark.parametrize(
-    ("asks", "state", "holder", "age_s", "waits"),
+    ("asks", "state", "holder", "age_s", "boot", "waits"),
     [
-        (0, "", "", 0, False),
-        (0, "following", "another", 1, True),
-        (0, "source-error", "another", 1, True),
-        (0, "stopped", "another", 1, False),
-        (0, "standby", "another", 1, False),
-        (0, "following", "another", 60, False),
-        (0, "following", "ours", 1, False),
-        (2, "following", "another", 1, False),
+        (0, "", "", 0, "", False),
+        (0, "following", "another", 1, "", True),
+        (0, "source-error", "another", 1, "", True),
+        (0, "stopped", "another", 1, "", False),
+        (0, "standby", "another", 1, "", False),
+        (0, "following", "another", 60, "", False),
+        (0, "following", "ours", 1, "", False),
+        (2, "following", "another", 1, "this", False),
+        (2, "following", "another", 1, "", True),
+        (2, "following", "another", 1, "other", True),
+        (2, "stopped", "another", 1, "other", False),
     ],
 )
 async def test_a_lease_that_was_free_may_still_be_believed_in(
-    asks: int, state: str, holder: str, age_s: int, waits: bool
+    asks: int, state: str, holder: str, age_s: int, boot: str, waits: bool
 ) -> None:
-    """Only a filer that was restarted gives away what somebody has; one that was seen to be held ran out."""
+    """Only a filer that was restarted gives away what somebody has, and then it has another name."""
     lease = Lease(asks)
     status = said(state, holder=holder, age_s=age_s) if state else None
+
+    async def load() -> Checkpoint:
+        return Checkpoint(1, boot=boot)
+
+    stored = SimpleNamespace(load=load)
     with patch.object(replicator, "ASK_AGAIN_S", 0.01), patch.object(replicator, "RENEW_EVERY_S", 0.1):
         began = time.monotonic()
-        assert await make(lease, status)._take_lease(asyncio.Event())
+        assert await make(lease, status, checkpoints=stored)._take_lease(asyncio.Event())
     assert (lease.renewals >= 2) == waits
     if waits:
         assert time.monotonic() - began >= LASTS_S
