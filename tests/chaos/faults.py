@@ -20,7 +20,7 @@ from tests.support.line import Line, LoopThread, State
 from tests.support.weed import WeedServer
 
 NOTHING_LEFT = 1 << 20
-_CUT_IN_UPLOAD_BYTES = 2_000_000
+_CUT_IN_UPLOAD_BYTES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
