@@ -21,6 +21,8 @@ _PLAIN = ("filerbackup: ", "  hint: ")
 """What a command says for a person when it ends with an error."""
 _GAP = "gap in the change log"
 _NEVER = ("gives up", "unexpected failure", "dead letter:", "delete guard")
+_NO_ROOM = re.compile(r"complete upload of .*: HTTP 500 InternalError")
+"""By itself, whatever else goes on (4.48): what has to become of it is seen in the comparison."""
 _ROUNDING_S = 0.1
 _OPENING_S = 5.0
 _THAWING_S = 1.5
@@ -90,6 +92,9 @@ def _check(name: str, record: dict[str, Any], book: Book) -> None:
         return
     at = _time(record)
     if level != "error" or _GAP in text or at < book.began + _STARTING_S:
+        return
+    if _NO_ROOM.search(str(record.get("err", ""))):
+        book.count("answers 500 of the gateway where it has a directory")
         return
     concerns = ["filer", "volume"] if text.startswith("source error") else [f"sink:{record.get('sink')}"]
     if not text.startswith(("source error", "sink error")):
