@@ -14,7 +14,7 @@ from filerbackup.filer.stubs import filer_pb2 as pb
 from filerbackup.filer.stubs.filer_pb2_grpc import SeaweedFilerStub
 from tests.support.configs import general, local_sink, s3_sink
 from tests.support.daemon import daemon
-from tests.support.proxy import Proxy
+from tests.support.proxy import Fault, Proxy
 from tests.support.s3_tree import make_bucket, s3_heads
 from tests.support.trees import difference, filer_tree, local_tree
 from tests.support.weed import WeedServer
@@ -47,17 +47,22 @@ def bucket(weed: WeedServer) -> str:
     return make_bucket(weed, "in-place")
 
 
-async def test_renames_and_attributes_send_no_content(
-    weed: WeedServer, folder: str, bucket: str, tmp_path: Path
-) -> None:
-    sent: list[tuple[str, int]] = []
+def noting(sent: list[tuple[str, int]]) -> Fault:
+    """Breaks nothing: path and size of what is put into the sink."""
 
     async def watch(request: web.Request, body: bytes) -> None:
         if request.method == "PUT" and "/.filerbackup/" not in request.path:
             sent.append((request.path, len(body)))
 
+    return watch
+
+
+async def test_renames_and_attributes_send_no_content(
+    weed: WeedServer, folder: str, bucket: str, tmp_path: Path
+) -> None:
+    sent: list[tuple[str, int]] = []
     async with Proxy(weed.s3_endpoint).running() as proxy:
-        proxy.fault = watch
+        proxy.fault = noting(sent)
         config = (
             general(weed, folder)
             + local_sink(tmp_path / "copy")
@@ -102,13 +107,8 @@ async def test_attributes_that_the_log_has_not_told_of(weed: WeedServer, untold:
     for name, size in FILES.items():
         weed.put(f"{folder}/{name}", bytes(size), query="maxMB=2")
     sent: list[tuple[str, int]] = []
-
-    async def watch(request: web.Request, body: bytes) -> None:
-        if request.method == "PUT" and "/.filerbackup/" not in request.path:
-            sent.append((request.path, len(body)))
-
     async with Proxy(weed.s3_endpoint).running() as proxy:
-        proxy.fault = watch
+        proxy.fault = noting(sent)
         config = general(weed, folder) + s3_sink(weed, untold, endpoint=proxy.endpoint)
         with daemon(tmp_path / "d", config) as process:
             for start in ("auto", "now", "snapshot"):
